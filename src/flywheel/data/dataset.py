@@ -1,0 +1,276 @@
+"""The windowed Parquet dataset: one immutable file a closed window, and the ledger that says which count.
+
+    data/events/<window>.parquet   data/quarantine/<window>.parquet   data/ledger.parquet
+
+Readers go by the ledger. An events file without a line in it is what a crash left between the two writes; the
+rerun writes the same bytes again and then the line.
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.errors import DataError, IntegrityError
+from flywheel.fingerprint import Seen, atomic_write, remove_leftovers, sha256, verify_all
+from flywheel.records import LedgerLine
+from flywheel.schema import TIME
+
+START = "0" * 64  # the address of a dataset without a window
+ROW_GROUP = 131_072
+LEAKS = ("duplicate", "quarantined", "unlabelled", "late")
+_RESTORE = "dvc checkout data.dvc"
+_COUNTS = ("collected", "rows", *LEAKS)
+_LEDGER = pa.schema(
+    [pa.field("window", pa.string()), pa.field("start", TIME), pa.field("end", TIME)]
+    + [pa.field(name, pa.int64()) for name in _COUNTS]
+    + [pa.field("events_sha256", pa.string()), pa.field("quarantine_sha256", pa.string())]
+    + [pa.field("shards", pa.list_(pa.string()))]
+)
+
+
+def events_path(data: Path, window: str) -> Path:
+    """Where the rows of a window are."""
+    return data / "events" / f"{window}.parquet"
+
+
+def quarantine_path(data: Path, window: str) -> Path:
+    """Where the quarantined rows of a window are; there is no file where there are none."""
+    return data / "quarantine" / f"{window}.parquet"
+
+
+def write_window(data: Path, window: str, rows: pa.Table, quarantined: pa.Table) -> tuple[str, str | None]:
+    """Write a window's files and return their hashes, the second None if nothing was quarantined.
+
+    Equal tables make equal bytes, however they are chunked and whatever their dictionaries hold besides.
+
+    Raises:
+        IntegrityError: the window is closed, and with other rows. Nothing is written then.
+    """
+    closed = next((line for line in read_ledger(data) if line.window == window), None)
+    quarantine = quarantine_path(data, window)
+    known = closed.events_sha256 if closed else None
+    events_hash = _write(events_path(data, window), rows, known)
+    if quarantined.num_rows == 0:
+        if closed is None:
+            quarantine.unlink(missing_ok=True)
+        return events_hash, None
+    known = (closed.quarantine_sha256 or "no file") if closed else None
+    return events_hash, _write(quarantine, quarantined, known)
+
+
+def append(data: Path, line: LedgerLine) -> tuple[LedgerLine, ...]:
+    """Close a window: add its line to the ledger, and return all of it. The same line again is no change.
+
+    Raises:
+        IntegrityError: the window is closed with another line, or does not follow the last one.
+    """
+    ledger = read_ledger(data)
+    closed = next((known for known in ledger if known.window == line.window), None)
+    if closed == line:
+        return ledger
+    if closed is not None:
+        changed = [f.name for f in fields(line) if getattr(line, f.name) != getattr(closed, f.name)]
+        raise _closes_once(line.window, f"its ledger line differs in {', '.join(changed)}")
+    if ledger and line.start != ledger[-1].end:
+        raise IntegrityError(
+            f"window {line.window} does not follow {ledger[-1].window}, the last closed one",
+            where=str(data / "ledger.parquet"),
+            why=f"it starts at {line.start.isoformat()}, and {ledger[-1].end.isoformat()} is next",
+        )
+    ledger = (*ledger, line)
+    atomic_write(data / "ledger.parquet", lambda path: _write_ledger(path, ledger))
+    return ledger
+
+
+def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
+    """Every closed window, oldest first; empty where nothing is closed yet.
+
+    Raises:
+        IntegrityError: it cannot be read, does not add up, has a gap, or is missing while windows are there.
+    """
+    path = data / "ledger.parquet"
+    if not path.exists():
+        if (
+            len(list(data.glob("events/*.parquet"))) > 1
+        ):  # one may stand without a line: a crash before its closing
+            raise IntegrityError(
+                "the ledger is missing while windows are there", where=str(path), next=_RESTORE
+            )
+        return ()
+    try:
+        ledger = tuple(_line(values) for values in _read(path, None).to_pylist())
+    except (ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(
+            "the ledger is not what was written", where=str(path), why=str(error), next=_RESTORE
+        ) from None
+    for before, after in itertools.pairwise(ledger):
+        if before.end != after.start:
+            why = f"{after.window} does not follow {before.window}"
+            raise IntegrityError("the ledger has a gap", where=str(path), why=why, next=_RESTORE)
+    return ledger
+
+
+def read_window(data: Path, window: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a closed window, all columns or those named, in that order; page checksums are verified.
+
+    Raises:
+        IntegrityError: the file is missing, truncated or corrupted.
+        DataError: it has no such column.
+    """
+    return _read(events_path(data, window), columns)
+
+
+def read_quarantine(data: Path, window: str) -> pa.Table | None:
+    """The quarantined rows of a window (`schema.REJECTED`), or None if there are none."""
+    path = quarantine_path(data, window)
+    return _read(path, None) if path.exists() else None
+
+
+def verify_windows(data: Path, lines: Sequence[LedgerLine], seen: Seen) -> None:
+    """Check the files of these windows against the hashes in their lines.
+
+    Raises:
+        IntegrityError: a file is missing or is not the one that was written.
+    """
+    verify_all(_files(data, lines), seen)
+
+
+def chain(ledger: Sequence[LedgerLine]) -> dict[str, str]:
+    """For each window the address of the dataset up to it and with it: a running hash over names and rows."""
+    address, chained = START, {}
+    for line in ledger:
+        address = hashlib.sha256(f"{address}\n{line.window}\n{line.events_sha256}".encode()).hexdigest()
+        chained[line.window] = address
+    return chained
+
+
+def fingerprint(ledger: Sequence[LedgerLine]) -> str:
+    """The address of the whole dataset: equal windows with equal rows, equal address."""
+    return chain(ledger)[ledger[-1].window] if ledger else START
+
+
+def sweep(data: Path) -> tuple[Path, ...]:
+    """Remove what a killed run left: temporary files, and the files of a window that was never closed.
+
+    To be called under the workspace's lock, before windows are closed.
+
+    Raises:
+        IntegrityError: more than one window has no line. No crash leaves that, so nothing is removed.
+    """
+    closed = {line.window for line in read_ledger(data)}
+    stray = [path for kind in ("events", "quarantine") for path in sorted(data.glob(f"{kind}/*.parquet"))]
+    stray = [path for path in stray if path.stem not in closed]
+    windows = sorted({path.stem for path in stray})
+    if len(windows) > 1:
+        why = f"{len(windows)} windows have files and no ledger line: {windows[0]} to {windows[-1]}"
+        raise IntegrityError("the ledger is older than the windows", where=str(data), why=why, next=_RESTORE)
+    for path in stray:
+        path.unlink()
+    return (*remove_leftovers(data), *stray)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What became of everything collected; `leaks` holds what is not a training row, largest first.
+
+    >>> print(Totals(windows=1, collected=1000, rows=972, leaks=(("duplicate", 20), ("late", 8))))
+    yield 97.2 %: 972 of 1,000 rows; lost 20 duplicate, 8 late
+    """
+
+    windows: int
+    collected: int
+    rows: int
+    leaks: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        if not self.collected:
+            return "yield: nothing collected yet"
+        percent = math.floor(1000 * self.rows / self.collected) / 10  # 100.0 is said of no leak only
+        lost = ", ".join(f"{count:,} {name}" for name, count in self.leaks) or "nothing"
+        return f"yield {percent:.1f} %: {self.rows:,} of {self.collected:,} rows; lost {lost}"
+
+
+def totals(ledger: Sequence[LedgerLine]) -> Totals:
+    """The sums over all closed windows, and the leaks in order of size."""
+    sums = {name: sum(getattr(line, name) for line in ledger) for name in _COUNTS}
+    leaks = sorted(((name, sums[name]) for name in LEAKS if sums[name]), key=lambda leak: -leak[1])
+    return Totals(len(ledger), sums["collected"], sums["rows"], tuple(leaks))
+
+
+def _files(data: Path, lines: Sequence[LedgerLine]) -> Iterator[tuple[Path, str]]:
+    for line in lines:
+        yield events_path(data, line.window), line.events_sha256
+        if line.quarantine_sha256 is not None:
+            yield quarantine_path(data, line.window), line.quarantine_sha256
+
+
+def _closes_once(window: str, why: str) -> IntegrityError:
+    return IntegrityError(f"window {window} is closed, and a window closes once", why=why)
+
+
+def _write(path: Path, table: pa.Table, closed: str | None) -> str:
+    """Write a table to `path` and return its hash; if the window is closed, only compare the hashes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hashes: list[str] = []
+
+    def write(temporary: Path) -> None:
+        pq.write_table(
+            _canonical(table),
+            temporary,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+        hashes.append(sha256(temporary))
+        if closed is not None and closed != hashes[0]:
+            why = f"{path} has {closed[:12]}, and would become {hashes[0][:12]}"
+            raise _closes_once(path.stem, why)
+
+    atomic_write(path, write)
+    return hashes[0]
+
+
+def _canonical(table: pa.Table) -> pa.Table:
+    """The same table in one chunk, without metadata, its dictionaries in order of first appearance."""
+    columns = []
+    for column, field in zip(table.itercolumns(), table.schema, strict=True):
+        if pa.types.is_dictionary(field.type):
+            plain = column.cast(field.type.value_type).combine_chunks()
+            columns.append(plain.dictionary_encode().cast(field.type))
+        else:
+            columns.append(column.combine_chunks())
+    return pa.table(columns, schema=table.schema.remove_metadata())
+
+
+def _write_ledger(path: Path, ledger: Sequence[LedgerLine]) -> None:
+    table = pa.Table.from_pylist([asdict(line) for line in ledger], schema=_LEDGER)
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+
+
+def _line(values: dict[str, Any]) -> LedgerLine:
+    return LedgerLine(**values | {"shards": tuple(values["shards"])})
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            present = file.schema_arrow.names
+            table = file.read(columns=None if columns is None else [c for c in columns if c in present])
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise IntegrityError(f"{path.name} is missing", where=str(path), next=_RESTORE) from None
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise IntegrityError(f"{path.name} cannot be read", where=str(path), why=why, next=_RESTORE) from None
+    missing = [column for column in columns or () if column not in present]
+    if missing:
+        why = f"it has: {', '.join(present)}"
+        raise DataError(f"{path.name} has no column {', '.join(missing)}", where=str(path), why=why)
+    return table if columns is None else table.select(list(columns))
