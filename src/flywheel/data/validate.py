@@ -1,7 +1,7 @@
 """Suite results become good rows, quarantined rows with their reasons, warnings, and blocks.
 
 A bad row is quarantined and its window goes on. An expectation of the whole window that fails stops the
-window from closing, unless its severity says warn. So do too many bad rows: then the source is wrong, not they.
+window from closing, unless its severity says warn. So do too many bad rows: then the source is wrong.
 """
 
 import json
