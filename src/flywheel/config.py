@@ -35,9 +35,7 @@ def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Duration = Annotated[
-    timedelta, BeforeValidator(_duration), PlainSerializer(format_duration, return_type=str)
-]
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(format_duration, return_type=str)]
 
 
 def _half_life(value: object) -> object:
@@ -100,7 +98,9 @@ class Contract(Section):
     propensity: str | None = Field(None, description="the probability with which it was shown")
     numeric: tuple[str, ...] = Field((), description="context: numbers")
     categorical: tuple[str, ...] = Field((), description="context: names")
-    lists: dict[str, str] = Field({}, description='context: several names in one field, with what parts them: {genres = "|"}')
+    lists: dict[str, str] = Field(
+        {}, description='context: several names in one field, with what parts them: {genres = "|"}'
+    )
     outcomes: tuple[str, ...] = Field((), description="known only afterwards; kept, never a feature")
     naive_timestamps: Literal["quarantine", "utc"] = Field(
         "quarantine", description="a time without a zone is refused, or read as UTC"
@@ -152,9 +152,15 @@ class WindowsConfig(Section):
 class Counter(Section):
     """What is remembered per key: count, smoothed mean label, windows since first and last seen."""
 
-    key: tuple[str, ...] = Field(description="columns whose values together are the key; one of them may be a list")
-    half_lives: tuple[HalfLife, ...] = Field((None,), min_length=1, description='how fast it forgets; "forever" never does')
-    backoff: str | None = Field(None, description="the counter its mean leans on when it knows little; else the global one")
+    key: tuple[str, ...] = Field(
+        min_length=1, description="columns whose values together are the key; one of them may be a list"
+    )
+    half_lives: tuple[HalfLife, ...] = Field(
+        (None,), min_length=1, description='how fast it forgets; "forever" never does'
+    )
+    backoff: str | None = Field(
+        None, description="the counter its mean leans on when it knows little; else the global one"
+    )
 
     @property
     def name(self) -> str:
@@ -171,12 +177,19 @@ class Features(Section):
 
     @model_validator(mode="after")
     def _backoff_is_known(self) -> "Features":
-        names = [counter.name for counter in self.counters]
-        if len(set(names)) < len(names):
-            raise ValueError("two counters have the same key")
-        for position, counter in enumerate(self.counters):
-            if counter.backoff is not None and counter.backoff not in names[:position]:
-                raise ValueError(f"counter {counter.name} backs off to {counter.backoff}, which is not a counter before it")
+        before: dict[str, Counter] = {}
+        for counter in self.counters:
+            if counter.name in before:
+                raise ValueError(f"two counters have the key {counter.name}")
+            if counter.backoff is not None and counter.backoff not in before:
+                raise ValueError(
+                    f"counter {counter.name} backs off to {counter.backoff}, which is not a counter before it"
+                )
+            if counter.backoff is not None and not set(before[counter.backoff].key) < set(counter.key):
+                raise ValueError(
+                    f"counter {counter.name} backs off to {counter.backoff}, whose key is no part of its own"
+                )
+            before[counter.name] = counter
         return self
 
 
@@ -184,13 +197,15 @@ class Train(Section):
     """How a generation is fitted."""
 
     rounds: int = Field(400, gt=0, description="trees at most")
-    early_stopping: int = Field(30, ge=0, description="stop after so many trees without gain on the tail; 0 never stops")
+    early_stopping: int = Field(
+        30, ge=0, description="stop after so many trees without gain on the tail; 0 never stops"
+    )
     tail: float = Field(0.1, gt=0, lt=0.5, description="share of the newest training rows that decides when to stop")
     seed: int = 0
     min_rows: int = Field(200, gt=0, description="fewer rows are not trained on")
     min_per_class: int = Field(20, gt=0, description="fewer rows of either class are not trained on")
     params: dict[str, float | int | str] = Field(
-        {"max_depth": 6, "eta": 0.08, "min_child_weight": 5, "subsample": 0.8, "colsample_bytree": 0.8},
+        {"max_depth": 6, "eta": 0.05, "min_child_weight": 10, "subsample": 0.8, "colsample_bytree": 0.5},
         description="XGBoost's own",
     )
 
@@ -212,7 +227,9 @@ class Gate(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the interval of the difference")
     superiority: float = Field(0.8, ge=0.5, lt=1, description="probability of being better that it takes")
     min_rows: int = Field(500, gt=0, description="exam rows below which nothing is decided")
-    min_users: int = Field(50, gt=0, description="exam users below which nothing is decided; only where there are users")
+    min_users: int = Field(
+        50, gt=0, description="exam users below which nothing is decided; only where there are users"
+    )
     slice_margin: float = Field(0.02, ge=0, description="a loss this small within a slice counts as none")
     slice_min_rows: int = Field(300, gt=0, description="slices smaller than this are shown, and decide nothing")
     max_calibration_error: float = Field(0.05, gt=0, description="expected calibration error, binary only")
@@ -230,6 +247,7 @@ class Config(Section):
     train: Train = Train()
     exam: Exam = Exam()
     gate: Gate = Gate()
+    commit_data: bool = Field(False, description="commit data.dvc to git after every turn that closed a window")
     max_quarantined: float = Field(
         0.2, gt=0, le=1, description="share of a window's rows that may be quarantined before it is blocked"
     )
@@ -240,7 +258,9 @@ class Config(Section):
         for counter in self.features.counters:
             unknown = sorted(set(counter.key) - known)
             if unknown:
-                raise ValueError(f"counter {counter.name} uses {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+                raise ValueError(
+                    f"counter {counter.name} uses {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+                )
             if sum(column in self.lists for column in counter.key) > 1:
                 raise ValueError(f"counter {counter.name} has more than one list-valued column")
         return self

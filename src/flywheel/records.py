@@ -33,7 +33,9 @@ class LedgerLine:
     def __post_init__(self) -> None:
         accounted = self.rows + self.duplicate + self.quarantined + self.unlabelled + self.late
         if self.collected != accounted:
-            raise ValueError(f"the ledger of window {self.window} is off: {self.collected} collected, {accounted} accounted for")
+            raise ValueError(
+                f"the ledger of window {self.window} is off: {self.collected} collected, {accounted} accounted for"
+            )
 
 
 @dataclass(frozen=True)

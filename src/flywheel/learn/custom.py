@@ -1,0 +1,105 @@
+"""A workspace's own columns: each public function of its `features.py`, named after its column.
+
+A function takes the rows of a window as a pandas DataFrame, without anything known only afterwards, and returns
+one number per row. It must be row-wise: what it says of a row may not depend on which other rows are there.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from flywheel.errors import ConfigError, DataError
+
+FILE = "features.py"
+
+
+@dataclass(frozen=True)
+class Custom:
+    """The functions of a features.py, and the hash of its text."""
+
+    functions: dict[str, Callable[[pd.DataFrame], object]]
+    fingerprint: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns they make, in the order of the file."""
+        return tuple(self.functions)
+
+    def matrix(self, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """The columns of `rows`, float32 of shape (rows, functions).
+
+        Raises:
+            DataError: a function fails, returns other than a number per row, or is not row-wise.
+        """
+        out = np.empty((len(rows), len(self.functions)), dtype=np.float32)
+        for i, (name, function) in enumerate(self.functions.items()):
+            out[:, i] = _column(name, function, rows)
+            some = rows.iloc[::2]
+            if len(some) and not np.array_equal(_column(name, function, some), out[::2, i], equal_nan=True):
+                raise DataError(
+                    f"the feature {name} is not row-wise",
+                    where=FILE,
+                    why="given every other row only, it said something else of the same rows",
+                    next=f"make {name} depend on its own row alone; what depends on others is a counter",
+                )
+        return out
+
+
+def load(root: Path) -> Custom:
+    """Read `root/features.py`; without the file, no columns.
+
+    Raises:
+        ConfigError: the file cannot be imported.
+    """
+    path = root / FILE
+    if not path.exists():
+        return Custom({}, "")
+    module = _import(path)
+    functions: dict[str, Callable[[pd.DataFrame], object]] = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+    return Custom(functions, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("flywheel_workspace_features", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001  it is somebody's own code: it may raise anything
+        raise ConfigError(
+            f"{FILE} cannot be imported", where=str(path), why=f"{type(error).__name__}: {error}"
+        ) from None
+    return module
+
+
+def _column(name: str, function: Callable[[pd.DataFrame], object], rows: pd.DataFrame) -> npt.NDArray[np.float32]:
+    try:
+        values = np.asarray(function(rows), dtype=np.float32)
+    except Exception as error:  # noqa: BLE001  it is somebody's own code: it may raise anything
+        raise DataError(f"the feature {name} failed", where=FILE, why=f"{type(error).__name__}: {error}") from None
+    if values.shape != (len(rows),):
+        raise DataError(
+            f"the feature {name} has shape {values.shape} for {len(rows)} rows",
+            where=FILE,
+            why="it must return one number per row",
+        )
+    if np.isinf(values).any():
+        raise DataError(
+            f"the feature {name} is infinite in {int(np.isinf(values).sum())} rows",
+            where=FILE,
+            next="return NaN for unknown",
+        )
+    return values

@@ -1,0 +1,250 @@
+"""Rows to booster: streamed window by window into a quantile matrix, seeded, stopped on the newest training rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+import xxhash
+
+from flywheel.config import Train
+from flywheel.errors import DataError
+from flywheel.learn.features import Matrix
+from flywheel.segments import as_bytes
+
+Labels = npt.NDArray[np.float32]
+OBJECTIVES = {"binary": ("binary:logistic", "logloss"), "number": ("reg:squarederror", "rmse")}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The training rows of one window: their labels, and how to get their matrix."""
+
+    window: str
+    labels: Labels
+    load: Callable[[], Matrix]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The frozen columns of a model: names, XGBoost types, and how many names each categorical one knew."""
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    vocabulary: dict[str, int]
+
+    def freeze(self, matrix: Matrix) -> Matrix:
+        """The matrix as the model may see it: names it has never seen are missing, as XGBoost refuses others."""
+        unseen = [(i, self.vocabulary[n]) for i, n in enumerate(self.names) if n in self.vocabulary]
+        if not any((matrix[:, i] >= size).any() for i, size in unseen):
+            return matrix
+        matrix = matrix.copy()
+        for i, size in unseen:
+            matrix[matrix[:, i] >= size, i] = np.nan
+        return matrix
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted generation: the model in XGBoost's own UBJ, and what it was made of."""
+
+    model: bytes
+    columns: Columns
+    rounds: int
+    rows: int
+    matrix_hash: str
+    importance: dict[str, float]
+
+
+def predict(model: bytes, columns: Columns, matrix: Matrix) -> npt.NDArray[np.float64]:
+    """Score rows, shape (rows,): probability for a binary label, else the expected number."""
+    booster = xgb.Booster(model_file=bytearray(model))
+    return score(booster, columns, matrix)
+
+
+def score(booster: xgb.Booster, columns: Columns, matrix: Matrix) -> npt.NDArray[np.float64]:
+    """Score rows with a loaded booster, shape (rows,)."""
+    if not len(matrix):
+        return np.empty(0)
+    return np.asarray(booster.inplace_predict(columns.freeze(matrix)), dtype=np.float64)
+
+
+def check(labels: Labels, kind: str, policy: Train) -> None:
+    """Refuse labels that nothing can be learned from.
+
+    Raises:
+        DataError: too few rows, too few of a class, or a label that is no finite number.
+    """
+    bad = int((~np.isfinite(labels)).sum())
+    if bad:
+        raise DataError(
+            f"{bad} labels are not finite numbers",
+            next="add an expectation on label to expectations/events.json",
+        )
+    if len(labels) < policy.min_rows:
+        raise DataError(
+            f"{len(labels):,} training rows are too few",
+            why=f"[train] min_rows is {policy.min_rows:,}",
+            next="flywheel status",
+        )
+    if kind == "binary":
+        positive = int((labels == 1).sum())
+        fewer = min(positive, len(labels) - positive)
+        if fewer < policy.min_per_class:
+            raise DataError(
+                f"of {len(labels):,} training rows {positive:,} have label 1",
+                why=f"[train] min_per_class is {policy.min_per_class}: nothing can be learned from one class",
+                next="flywheel status",
+            )
+    elif np.ptp(labels) == 0:
+        raise DataError(
+            f"all {len(labels):,} training rows have the label {labels[0]:g}",
+            why="nothing can be learned from one value",
+        )
+
+
+def fit(
+    batches: Sequence[Batch],
+    columns: Columns,
+    *,
+    kind: str,
+    policy: Train,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Trained:
+    """Fit a generation on the batches, oldest first.
+
+    The number of trees is chosen on the newest `policy.tail` of the rows; the model is then fitted on all of them,
+    for the newest rows are the most like what comes.
+
+    Args:
+        batches: the training rows, one batch a window.
+        columns: names and types of the columns of every batch's matrix.
+        kind: `binary` or `number`.
+        policy: the `[train]` section.
+        progress: called with trees done and trees at most.
+
+    Raises:
+        DataError: nothing can be learned from these rows, or a feature is infinite.
+    """
+    check(np.concatenate([b.labels for b in batches]) if batches else np.empty(0, np.float32), kind, policy)
+    objective, metric = OBJECTIVES[kind]
+    params = {
+        **policy.params,
+        "objective": objective,
+        "eval_metric": metric,
+        "seed": policy.seed,
+        "tree_method": "hist",
+    }
+    rounds = policy.rounds
+    if policy.early_stopping:
+        rounds = _stop_at(batches, columns, params, policy, progress)
+    stream = _Stream(batches, columns)
+    booster = xgb.train(params, stream.quantile(), rounds, callbacks=[_Progress(progress, rounds)])
+    gain: dict[str, Any] = booster.get_score(importance_type="total_gain")
+    return Trained(
+        model=bytes(booster.save_raw("ubj")),
+        columns=columns,
+        rounds=rounds,
+        rows=sum(len(b.labels) for b in batches),
+        matrix_hash=stream.digest.hexdigest(),
+        importance={name: float(gain[name]) for name in sorted(gain, key=lambda name: -gain[name])},
+    )
+
+
+def _stop_at(
+    batches: Sequence[Batch],
+    columns: Columns,
+    params: dict[str, Any],
+    policy: Train,
+    progress: Callable[[int, int], None],
+) -> int:
+    """The number of trees with the least loss on the newest rows, when fitted on the rows before."""
+    head, tail = _split(batches, policy.tail)
+    train = _Stream(head, columns).quantile()
+    booster = xgb.train(
+        params,
+        train,
+        policy.rounds,
+        evals=[(_Stream(tail, columns).quantile(ref=train), "tail")],
+        early_stopping_rounds=policy.early_stopping,
+        verbose_eval=False,
+        callbacks=[_Progress(progress, policy.rounds)],
+    )
+    return int(booster.best_iteration) + 1
+
+
+def _split(batches: Sequence[Batch], share: float) -> tuple[list[Batch], list[Batch]]:
+    """Cut off the newest share of the rows; the window in which the cut falls is parted."""
+    wanted = max(1, round(share * sum(len(b.labels) for b in batches)))
+    head = list(batches)
+    tail: list[Batch] = []
+    while wanted > 0:
+        last = head.pop()
+        if len(last.labels) > wanted:
+            cut = len(last.labels) - wanted
+            head.append(Batch(last.window, last.labels[:cut], lambda b=last, c=cut: b.load()[:c]))  # type: ignore[misc]
+            last = Batch(last.window, last.labels[cut:], lambda b=last, c=cut: b.load()[c:])  # type: ignore[misc]
+        tail.insert(0, last)
+        wanted -= len(last.labels)
+    return head, tail
+
+
+class _Stream(xgb.DataIter):
+    """Hands XGBoost one batch at a time, and hashes what it handed over on the first pass."""
+
+    def __init__(self, batches: Sequence[Batch], columns: Columns) -> None:
+        self._batches = [b for b in batches if len(b.labels)]
+        self._columns = columns
+        self._next = 0
+        self._hashed = 0
+        self.digest = xxhash.xxh3_128()
+        super().__init__()
+
+    def quantile(self, ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
+        """The batches as one quantile matrix, cut like `ref` where one is given."""
+        return xgb.QuantileDMatrix(self, ref=ref, enable_categorical=True)
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        """Hand over one batch; False when there is none left."""
+        if self._next == len(self._batches):
+            return False
+        batch = self._batches[self._next]
+        matrix = self._columns.freeze(batch.load())
+        if self._next == self._hashed:
+            self._check(batch, matrix)
+            self.digest.update(as_bytes(matrix))
+            self.digest.update(as_bytes(batch.labels))
+            self._hashed += 1
+        self._next += 1
+        input_data(
+            data=matrix,
+            label=batch.labels,
+            feature_names=list(self._columns.names),
+            feature_types=list(self._columns.types),
+        )
+        return True
+
+    def reset(self) -> None:
+        """Begin again with the first batch."""
+        self._next = 0
+
+    def _check(self, batch: Batch, matrix: Matrix) -> None:
+        infinite = np.isinf(matrix).any(axis=0)
+        if infinite.any():
+            name = self._columns.names[int(np.argmax(infinite))]
+            raise DataError(f"the feature {name} is infinite", where=f"window {batch.window}", next="flywheel status")
+
+
+class _Progress(xgb.callback.TrainingCallback):
+    """Tells how many trees are done."""
+
+    def __init__(self, report: Callable[[int, int], None], rounds: int) -> None:
+        super().__init__()
+        self._report, self._rounds = report, rounds
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002  XGBoost's signature
+        """Report, and never stop."""
+        self._report(epoch + 1, self._rounds)
+        return False
