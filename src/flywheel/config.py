@@ -89,12 +89,12 @@ class Contract(Section):
     timestamp: str = Field(description="when it happened")
     label: str = Field(description='how it was received: a column of 0/1 or numbers, or "rating >= 4"')
     kind: Literal["binary", "number"] = Field("binary", description="decides the objective and the metrics")
-    user: str | None = None
-    item: str | None = None
+    user: str | None = Field(None, description="who it was shown to")
+    item: str | None = Field(None, description="what was shown")
     request: str | None = Field(None, description="rows shown together, ranked against each other")
     event_id: str | None = Field(None, description="unique for good; without it, equal rows are one")
     label_time: str | None = Field(None, description="when the label became known; without it, at once")
-    position: str | None = None
+    position: str | None = Field(None, description="the slot it was shown in")
     propensity: str | None = Field(None, description="the probability with which it was shown")
     numeric: tuple[str, ...] = Field((), description="context: numbers")
     categorical: tuple[str, ...] = Field((), description="context: names")
@@ -129,9 +129,9 @@ class Attributes(Section):
     url: str = Field(description="a file; relative to this one")
     key: Literal["user", "item"] = Field(description="the role it joins by")
     column: str = Field(description="the column of the table that holds the key")
-    numeric: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    lists: dict[str, str] = {}
+    numeric: tuple[str, ...] = Field((), description="its numbers")
+    categorical: tuple[str, ...] = Field((), description="its names")
+    lists: dict[str, str] = Field({}, description="several names in one field, with what parts them")
 
 
 class WindowsConfig(Section):
@@ -173,7 +173,7 @@ class Features(Section):
 
     smoothing: float = Field(10.0, gt=0, description="rows of the mean it leans on that a mean starts with")
     max_categories: int = Field(500, gt=1, description="names kept per categorical column, first come first kept")
-    counters: tuple[Counter, ...] = ()
+    counters: tuple[Counter, ...] = Field((), description="what is remembered, and by which key")
 
     @model_validator(mode="after")
     def _backoff_is_known(self) -> "Features":
@@ -201,7 +201,7 @@ class Train(Section):
         30, ge=0, description="stop after so many trees without gain on the tail; 0 never stops"
     )
     tail: float = Field(0.1, gt=0, lt=0.5, description="share of the newest training rows that decides when to stop")
-    seed: int = 0
+    seed: int = Field(0, description="same rows and same seed make the same model")
     min_rows: int = Field(200, gt=0, description="fewer rows are not trained on")
     min_per_class: int = Field(20, gt=0, description="fewer rows of either class are not trained on")
     params: dict[str, float | int | str] = Field(
