@@ -1,0 +1,53 @@
+"""Rows on their way into the shards of one delivery, in bounded memory."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_MOST_BYTES = 128 << 20
+
+
+class Buffer:
+    """Tables by window, written to `folder/<window>.<part>.parquet` when they grow past 128 MiB, and at the close."""
+
+    def __init__(self, folder: Path, most_bytes: int = _MOST_BYTES) -> None:
+        self._folder, self._most = folder, most_bytes
+        self._waiting: dict[str, list[pa.Table]] = {}
+        self._bytes = 0
+        self._rows: Counter[str] = Counter()
+        self._parts: Counter[str] = Counter()
+
+    def add(self, window: str, table: pa.Table) -> None:
+        """Keep the table for its window, until the next flush."""
+        self._waiting.setdefault(window, []).append(table)
+        self._rows[window] += table.num_rows
+        self._bytes += table.nbytes
+        if self._bytes > self._most:
+            self._flush()
+
+    def close(self) -> dict[str, int]:
+        """Write what waits; the rows of each window, in order of time."""
+        self._flush()
+        return dict(sorted(self._rows.items()))
+
+    def _flush(self) -> None:
+        while self._waiting:
+            window, tables = self._waiting.popitem()
+            path = self._folder / f"{window}.{self._parts[window]:04}.parquet"
+            self._parts[window] += 1
+            table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+            pq.write_table(table, path, compression="zstd", compression_level=1)
+            sync(path)
+        self._bytes = 0
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file or a folder's entries: what is renamed afterwards is there after a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
