@@ -94,9 +94,7 @@ def evaluate(  # noqa: PLR0913  (an exam has this many parts, all named)
         champion=_all_metrics(kind, rows, rows.champion, k),
         overall=compare(rows, metric, confidence, k),
         slices=tuple(
-            Slice(
-                column, value, len(index), part.n_users, compare(part, metric, confidence, k, SMALLEST_SLICE)
-            )
+            Slice(column, value, len(index), part.n_users, compare(part, metric, confidence, k, SMALLEST_SLICE))
             for column in columns
             for value, index in groups(columns[column])
             for part in [rows.take(index)]
@@ -120,9 +118,7 @@ def compare(rows: _Rows, metric: str, confidence: float, k: int, smallest: int =
     return Comparison(metric, challenger, champion, interval)
 
 
-def clustered_error(
-    influence: Floats, samples: list[NDArray[np.bool_]], clusters: Codes
-) -> tuple[float, float]:
+def clustered_error(influence: Floats, samples: list[NDArray[np.bool_]], clusters: Codes) -> tuple[float, float]:
     """Standard error and degrees of freedom of an estimate, from the influence of its rows.
 
     `samples` are the sets of rows that the estimate averages over. NaN where one cluster holds all of a
@@ -190,9 +186,7 @@ def _all_metrics(kind: Kind, rows: _Rows, scores: Floats, k: int) -> dict[str, f
             "mae": metrics.mae(labels, scores),
             "r2": metrics.r2(labels, scores),
         }
-    return (
-        found if rows.requests is None else found | {"ndcg": metrics.ndcg(labels, scores, rows.requests, k)}
-    )
+    return found if rows.requests is None else found | {"ndcg": metrics.ndcg(labels, scores, rows.requests, k)}
 
 
 def _rows(

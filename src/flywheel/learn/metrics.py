@@ -81,9 +81,7 @@ def ndcg(labels: Floats, scores: Floats, requests: Codes, k: int = 10) -> float:
     return measure_ndcg(labels, scores, requests, k)[0]
 
 
-def calibration(
-    labels: Floats, scores: Floats, bins: int = 15, rows_per_bin: int = ROWS_PER_BIN
-) -> Calibration:
+def calibration(labels: Floats, scores: Floats, bins: int = 15, rows_per_bin: int = ROWS_PER_BIN) -> Calibration:
     """Expected calibration error over bins of equal mass; equal scores share a bin.
 
     There are fewer than `bins` where they would hold fewer than `rows_per_bin` rows.
@@ -103,9 +101,7 @@ def calibration(
     return Calibration(error, predicted, observed, rows.astype(np.int64))
 
 
-def measure(
-    metric: str, labels: Floats, scores: Floats, requests: Codes | None = None, k: int = 10
-) -> Measured:
+def measure(metric: str, labels: Floats, scores: Floats, requests: Codes | None = None, k: int = 10) -> Measured:
     """The metric with each row's influence on it; `ndcg` needs requests.
 
     Raises:
