@@ -71,7 +71,7 @@ def text(column: pa.Array) -> pa.Array:
             [None if v is None else v.decode("utf-8", "backslashreplace") for v in column.to_pylist()], pa.string()
         )
     if not pa.types.is_string(column.type):
-        nested = pa.types.is_nested(column.type)
+        nested = pa.types.is_nested(column.type) or isinstance(column.type, pa.BaseExtensionType)
         column = (
             pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
             if nested
