@@ -83,7 +83,7 @@ def ready(booting: Booting, timeout: float = BOOT_SECONDS) -> Iterator[History]:
 
 
 def stop(booting: Booting) -> None:
-    """End the child of a `boot` that no `ready` follows, if there is one."""
+    """End the child of a `boot` that no `ready` follows, if there is one; a fresh history is migrated by then."""
     if booting.child is not None:
         process.end(booting.child)
 
@@ -112,9 +112,7 @@ def serve_ui(root: Path, port: int, announce: Callable[[str], None]) -> None:
     home = process.home_of(root)
     url = process.served(home)
     if url:
-        raise BusyError(
-            "Prefect's pages of this workspace are served already", where=url.removesuffix("/api")
-        )
+        raise BusyError("Prefect's pages of this workspace are served already", where=url.removesuffix("/api"))
     child = process.start(home, port, "ui")
     try:
         if process.port_of(child, BOOT_SECONDS):
@@ -178,9 +176,7 @@ def _recorded(url: str, *, ours: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            logging.getLogger(EventsWorker.__name__).setLevel(
-                logging.ERROR
-            )  # it warns that it is not done yet
+            logging.getLogger(EventsWorker.__name__).setLevel(logging.ERROR)  # it warns that it is not done yet
             EventsWorker.drain_all(timeout=DRAIN_SECONDS)
             APILogWorker.drain_all(timeout=DRAIN_SECONDS)
 
