@@ -169,6 +169,28 @@ def test_another_contract_than_it_was_filled_under_is_refused(filled: Spool) -> 
         filled.read_events(filled.shards(FIRST, NONE), settings(event_id="id", user="u"))
 
 
+def test_a_contract_put_right_before_any_window_closed_is_applied_to_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("time,y\n2024-01-02,1\n")
+    strict, mended = settings(), settings(naive_timestamps="utc")
+    inbox, source = spool(tmp_path, strict), FileSource("e.csv", tmp_path)
+    inbox.take(source, strict, now=NOW)
+    assert inbox.rejected_open(NONE) == 1
+    consumed = frozenset(inbox.rejected(FIRST, NONE))
+    assert inbox.take(source, mended, now=NOW, consumed=consumed) == ()
+    inbox.take(source, mended, now=NOW)
+    assert (inbox.rejected_open(NONE), inbox.still_open(NONE)) == (0, {"2024-01-01": 1})
+    assert len(list((tmp_path / "inbox" / "shards").iterdir())) == 1
+
+
+def test_a_delivery_that_is_gone_stays_in_the_inbox_whatever_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("time,y\n2024-01-02T00:00:00Z,1\n")
+    inbox = spool(tmp_path, settings())
+    inbox.take(FileSource("*.csv", tmp_path), settings(), now=NOW)
+    (tmp_path / "e.csv").rename(tmp_path / "f.csv")
+    inbox.take(FileSource("*.csv", tmp_path), settings(naive_timestamps="utc"), now=NOW)
+    assert inbox.still_open(NONE) == {"2024-01-01": 2}
+
+
 def test_progress_counts_the_rows_of_all_deliveries(tmp_path: Path, using: Config) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(LOG.replace("2024-01-02", "2024-01-01" if name == "a.csv" else "2024-01-02"))

@@ -89,6 +89,11 @@ def test_an_id_with_other_content_is_quarantined_and_the_first_stays() -> None:
     }
 
 
+def test_of_two_at_the_same_time_the_row_that_came_first_stays() -> None:
+    got = closed([event("a", user="a", row=2), event("a", user="z", row=1)])
+    assert got.rows["user"].to_pylist() == ["z"]
+
+
 def test_null_and_empty_are_other_content() -> None:
     got = closed([event("a", user=None, row=1), event("a", user="", row=2)])
     assert ledger(got).quarantined == 1

@@ -2,12 +2,19 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flywheel.windows import Windows
+
+UNDATED = "undated"
 _MOST_BYTES = 128 << 20
+_UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Buffer:
@@ -42,6 +49,24 @@ class Buffer:
             pq.write_table(table, path, compression="zstd", compression_level=1)
             sync(path)
         self._bytes = 0
+
+
+def parted(table: pa.Table, grid: Windows) -> Iterator[tuple[str, pa.Table]]:
+    """The table, window by window, what has no time as `UNDATED`; within one, in the order given."""
+    if not table.num_rows:
+        return
+    undated = -(2**62)
+    stamps = table["ts"].cast(pa.int64())
+    origin, every = (round(span.total_seconds() * 1e6) for span in (grid.origin - _UNIX, grid.every))
+    windows = (stamps.fill_null(0).to_numpy() - origin) // every
+    windows[stamps.is_null().to_numpy()] = undated
+    if (np.diff(windows) < 0).any():
+        order = np.argsort(windows, kind="stable")
+        table, windows = table.take(pa.array(order)), windows[order]
+    starts = np.flatnonzero(np.diff(windows, prepend=windows[0] - 1))
+    for start, end in zip(starts, [*starts[1:], len(windows)], strict=True):
+        index = int(windows[start])
+        yield UNDATED if index == undated else grid.name(index), table.slice(start, end - start)
 
 
 def sync(path: Path) -> None:

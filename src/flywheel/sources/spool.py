@@ -12,27 +12,24 @@ that is killed leaves a folder whose name starts with a dot, which the next one 
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.config import Config
 from flywheel.errors import IntegrityError
 from flywheel.schema import REJECTED, event_schema
-from flywheel.sources.buffer import Buffer, sync
+from flywheel.sources.buffer import UNDATED, Buffer, parted, sync
 from flywheel.sources.normalise import normalise
 from flywheel.sources.source import ROW, Delivery, Mark, Source
 from flywheel.windows import Windows, format_duration
 
-UNDATED = "undated"
 _RECORD = "delivery.json"
-_UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Taken:
     rejected_windows: dict[str, int]
     ignored: tuple[str, ...]
     grid: str
+    contract: str
 
     @property
     def shards(self) -> dict[str, int]:
@@ -64,7 +62,13 @@ class Spool:
     grid: Windows
 
     def take(
-        self, source: Source, config: Config, *, now: datetime, progress: Callable[[int], None] | None = None
+        self,
+        source: Source,
+        config: Config,
+        *,
+        now: datetime,
+        consumed: frozenset[str] = frozenset(),
+        progress: Callable[[int], None] | None = None,
     ) -> tuple[Taken, ...]:
         """Bring in every new delivery; each is there as a whole or not at all.
 
@@ -72,6 +76,8 @@ class Spool:
             source: what to ask for deliveries beyond the marks of those here.
             config: the contract by which rows become events.
             now: rows dated more than a day after it are rejected.
+            consumed: the shards of closed windows. A delivery with none of them that was taken under another
+                contract is taken again, if the source still has it.
             progress: called with the number of rows read so far.
 
         Raises:
@@ -81,7 +87,8 @@ class Spool:
         for left in self._shards.glob(".*"):
             shutil.rmtree(left)
         taken: list[Taken] = []
-        for delivery in source.deliveries([known.mark for known in self.deliveries()]):
+        marks = [known.mark for known in self._settled(config.fingerprint("contract"), consumed)]
+        for delivery in source.deliveries(marks):
             before = sum(one.rows for one in taken)
             told = (lambda rows, before=before: progress(before + rows)) if progress else None
             taken.append(self._take(delivery, config, now, told))
@@ -149,6 +156,16 @@ class Spool:
             path.unlink()
         return len(files)
 
+    def _settled(self, contract: str, consumed: frozenset[str]) -> list[Taken]:
+        """All but those to be taken again: of another contract, alone under their label, and not consumed at all."""
+        known = self.deliveries()
+        labels = Counter(taken.label for taken in known)
+        return [
+            taken
+            for taken in known
+            if taken.contract == contract or labels[taken.label] > 1 or not consumed.isdisjoint(taken.shards)
+        ]
+
     @property
     def _grid(self) -> str:
         return f"{format_duration(self.grid.every)} from {self.grid.origin.isoformat()}"
@@ -189,7 +206,7 @@ class Spool:
         return pa.concat_tables([table.cast(schema) for table in tables]) if tables else schema.empty_table()
 
     def _take(self, delivery: Delivery, config: Config, now: datetime, progress: Callable[[int], None] | None) -> Taken:
-        temporary = self._shards / f".{delivery.name}"
+        temporary, before = self._shards / f".{delivery.name}", self._shards / f".{delivery.name}.before"
         (temporary / "rejected").mkdir(parents=True)
         try:
             taken = self._fill(temporary, delivery, config, now, progress)
@@ -197,10 +214,13 @@ class Spool:
             record.write_text(json.dumps(asdict(taken), indent=1), encoding="utf-8")
             for path in (record, temporary / "rejected", temporary):
                 sync(path)
-            temporary.replace(self._shards / delivery.name)
+            if (final := self._shards / delivery.name).exists():
+                final.replace(before)
+            temporary.replace(final)
             sync(self._shards)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for folder in (temporary, before):
+                shutil.rmtree(folder, ignore_errors=True)
         return taken
 
     def _fill(
@@ -211,9 +231,9 @@ class Spool:
         rows, row = 0, delivery.first_row
         for batch in delivery.batches():
             known = normalise(batch, config, source=delivery.label, first_row=row, now=now)
-            for window, part in self._parted(known.events):
+            for window, part in parted(known.events, self.grid):
                 events.add(window, part)
-            for window, part in self._parted(known.rejected):
+            for window, part in parted(known.rejected, self.grid):
                 rejected.add(window, part)
             ignored |= dict.fromkeys(known.ignored)
             rows += batch.num_rows
@@ -231,24 +251,8 @@ class Spool:
             rejected_windows=bad,
             ignored=tuple(ignored),
             grid=self._grid,
+            contract=config.fingerprint("contract"),
         )
-
-    def _parted(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-        """The table, window by window; within one, in the order given."""
-        if not table.num_rows:
-            return
-        undated = -(2**62)
-        stamps = table["ts"].cast(pa.int64())
-        origin, every = (round(span.total_seconds() * 1e6) for span in (self.grid.origin - _UNIX, self.grid.every))
-        windows = (stamps.fill_null(0).to_numpy() - origin) // every
-        windows[stamps.is_null().to_numpy()] = undated
-        if (np.diff(windows) < 0).any():
-            order = np.argsort(windows, kind="stable")
-            table, windows = table.take(pa.array(order)), windows[order]
-        starts = np.flatnonzero(np.diff(windows, prepend=windows[0] - 1))
-        for start, end in zip(starts, [*starts[1:], len(windows)], strict=True):
-            index = int(windows[start])
-            yield UNDATED if index == undated else self.grid.name(index), table.slice(start, end - start)
 
 
 @lru_cache(maxsize=8192)
