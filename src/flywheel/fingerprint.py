@@ -85,9 +85,7 @@ def verify(path: Path, expected: str, seen: Seen, *, next: str = "dvc checkout d
         IntegrityError: it has another hash, or is missing.
     """
     if not path.is_file():
-        raise IntegrityError(
-            f"{path.name} is missing", where=str(path), why=f"expected {expected[:12]}", next=next
-        )
+        raise IntegrityError(f"{path.name} is missing", where=str(path), why=f"expected {expected[:12]}", next=next)
     if seen.knows(path, expected):
         return
     stat = _stat(path)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -289,7 +290,8 @@ def test_a_merge_under_way_is_an_answer(root):
 def test_a_hook_that_runs_the_wheel_does_not_lead_it_to_another_repository(root, tmp_path, monkeypatch):
     dvc_data.init(tmp_path / "elsewhere")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere/.git"))
-    assert git_repo.top(root) == root
+    found = git_repo.git(root, "rev-parse", "--absolute-git-dir").stdout.strip()
+    assert found == str(root / ".git")
 
 
 # the version of the code
@@ -373,6 +375,18 @@ def test_a_corrupted_object_is_not_handed_out_and_is_found(root, tmp_path):
         dvc_data.checkout(root, now.md5, tmp_path / "old")
     assert tree(tmp_path / "old") == {}
     assert "events/w1.parquet is not what its name" in dvc_data.verify_cache(root)[0]
+
+
+def test_a_listing_cannot_lead_out_of_the_folder(root, tmp_path):
+    text = json.dumps([{"md5": "8b04d5e3775d298e78455efc5ca404d5", "relpath": "../stolen"}]).encode()
+    md5 = hashlib.md5(text, usedforsecurity=False).hexdigest()
+    dvc_data.version(root)
+    path = root / ".dvc/cache/files/md5" / md5[:2] / f"{md5[2:]}.dir"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text)
+    with pytest.raises(IntegrityError, match="names a file outside of it"):
+        dvc_data.checkout(root, f"{md5}.dir", tmp_path / "old")
+    assert not (tmp_path / "stolen").exists()
 
 
 def test_missing_objects_and_listings_are_found(root, tmp_path):

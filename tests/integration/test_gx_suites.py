@@ -322,3 +322,19 @@ def test_profiled_suites_catch_what_cannot_be_and_warn_of_what_was_not_seen(tmp_
     other["country"] = None
     (mean, warns), (share, blocks) = gx_suites.run(rows, other).failures
     assert ("mean of label" in mean, warns, "country must not be null" in share, blocks) == (True, False, True, True)
+
+
+OULAD = Path(__file__).parents[3] / "shared" / "data" / "oulad-assessments" / "events.csv.gz"
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not OULAD.exists(), reason="needs ../shared/data")
+def test_suites_profiled_from_the_head_of_a_real_log_quarantine_none_of_the_rest(tmp_path):
+    log = pd.read_csv(OULAD, parse_dates=["ts", "label_ts"], dtype={"event_id": "str"})
+    log = log.rename(columns={"user_id": "user", "item_id": "item"}).astype({"user": "category", "item": "category"})
+    numeric = ["weight", "days_late", "day_in_course", "num_of_prev_attempts", "studied_credits"]
+    contract = config(propensity=None, numeric=numeric, categorical=["module", "presentation", "assessment_type"])
+    events, rows, _ = write(tmp_path, profile_suites(log.head(5_000), contract))
+    of_rows, of_window = gx_suites.run(events, log), gx_suites.run(rows, log)
+    assert of_rows.bad_rows == of_window.bad_rows == {}
+    assert not any(critical for _, critical in (*of_rows.failures, *of_window.failures))

@@ -39,9 +39,7 @@ row = st.fixed_dictionaries(
 def test_any_table_comes_back_and_equal_tables_make_equal_bytes(values, draw):
     table = pa.Table.from_pylist(values, schema=SCHEMA)
     cut = draw.draw(st.integers(0, len(values)))
-    pieces = pa.concat_tables(
-        [pa.Table.from_pylist(part, schema=SCHEMA) for part in (values[:cut], values[cut:])]
-    )
+    pieces = pa.concat_tables([pa.Table.from_pylist(part, schema=SCHEMA) for part in (values[:cut], values[cut:])])
     with tempfile.TemporaryDirectory() as folder:
         a, b = Path(folder) / "a", Path(folder) / "b"
         assert dataset.write_window(a, "w", table, NOTHING) == dataset.write_window(b, "w", pieces, NOTHING)
@@ -52,10 +50,7 @@ def test_any_table_comes_back_and_equal_tables_make_equal_bytes(values, draw):
 @given(st.data())
 def test_no_flipped_bit_goes_unnoticed(draw):
     table = pa.Table.from_pylist(
-        [
-            {"event_id": f"e{i}", "ts": i, "label": i / 7, "user": f"u{i % 5}", "genres": ["a", "b"]}
-            for i in range(40)
-        ],
+        [{"event_id": f"e{i}", "ts": i, "label": i / 7, "user": f"u{i % 5}", "genres": ["a", "b"]} for i in range(40)],
         schema=SCHEMA,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +63,5 @@ def test_no_flipped_bit_goes_unnoticed(draw):
         assert sha256(path) != written
         with pytest.raises(IntegrityError):
             verify(path, written, Seen(data / "seen"))
-        with contextlib.suppress(
-            IntegrityError
-        ):  # reading may miss a bit in the footer; it fails in no other way
+        with contextlib.suppress(IntegrityError):  # reading may miss a bit in the footer; it fails in no other way
             dataset.read_window(data, "w")

@@ -171,9 +171,7 @@ def test_sweep_removes_nothing_when_the_ledger_is_old(data):
     close(data, 1)
     close(data, 2)
     (data / "ledger.parquet").write_bytes(old)
-    with pytest.raises(
-        IntegrityError, match="2 windows have files and no ledger line: 2024-01-02 to 2024-01-03"
-    ):
+    with pytest.raises(IntegrityError, match="2 windows have files and no ledger line: 2024-01-02 to 2024-01-03"):
         dataset.sweep(data)
     assert len(list(data.glob("events/*"))) == 3
 

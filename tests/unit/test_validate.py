@@ -37,9 +37,7 @@ def rows(n: int, *, origin: bool = False, label: float = 1.0) -> pa.Table:
         for i in range(n)
     ]
     schema = pa.schema([*SCHEMA, *ORIGIN]) if origin else SCHEMA
-    return pa.Table.from_pylist(
-        [{k: v for k, v in row.items() if k in schema.names} for row in values], schema=schema
-    )
+    return pa.Table.from_pylist([{k: v for k, v in row.items() if k in schema.names} for row in values], schema=schema)
 
 
 def bad(*positions: int, reason: str = "label must be one of 0, 1") -> SuiteResult:
@@ -70,9 +68,7 @@ def test_a_row_keeps_every_reason_once_in_the_order_of_the_suites():
 
 
 def test_a_quarantined_row_says_what_it_was_and_where_it_came_from():
-    (line,) = validate(
-        rows(10, origin=True, label=math.nan), [bad(3)], max_quarantined=0.5
-    ).quarantined.to_pylist()
+    (line,) = validate(rows(10, origin=True, label=math.nan), [bad(3)], max_quarantined=0.5).quarantined.to_pylist()
     assert (line["source"], line["row"], line["event_id"]) == ("inbox/1.jsonl", 4, "e3")
     assert line["ts"] == datetime(2024, 1, 1, 0, 0, 3, 5, tzinfo=UTC)
     raw = json.loads(line["raw"])

@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from flywheel.errors import DataError, IntegrityError
+from flywheel import parquet
+from flywheel.errors import IntegrityError
 from flywheel.fingerprint import Seen, atomic_write, remove_leftovers, sha256, verify_all
 from flywheel.records import LedgerLine
 from flywheel.schema import TIME
 
 START = "0" * 64  # the address of a dataset without a window
-ROW_GROUP = 131_072
 LEAKS = ("duplicate", "quarantined", "unlabelled", "late")
-_RESTORE = "dvc checkout data.dvc"
 _COUNTS = ("collected", "rows", *LEAKS)
 _LEDGER = pa.schema(
     [pa.field("window", pa.string()), pa.field("start", TIME), pa.field("end", TIME)]
@@ -97,23 +95,19 @@ def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
     """
     path = data / "ledger.parquet"
     if not path.exists():
-        if (
-            len(list(data.glob("events/*.parquet"))) > 1
-        ):  # one may stand without a line: a crash before its closing
-            raise IntegrityError(
-                "the ledger is missing while windows are there", where=str(path), next=_RESTORE
-            )
+        if len(list(data.glob("events/*.parquet"))) > 1:  # one may stand without a line: a crash before its closing
+            raise IntegrityError("the ledger is missing while windows are there", where=str(path), next=parquet.RESTORE)
         return ()
     try:
-        ledger = tuple(_line(values) for values in _read(path, None).to_pylist())
+        ledger = tuple(_line(values) for values in parquet.read(path).to_pylist())
     except (ValueError, TypeError, KeyError) as error:
         raise IntegrityError(
-            "the ledger is not what was written", where=str(path), why=str(error), next=_RESTORE
+            "the ledger is not what was written", where=str(path), why=str(error), next=parquet.RESTORE
         ) from None
     for before, after in itertools.pairwise(ledger):
         if before.end != after.start:
             why = f"{after.window} does not follow {before.window}"
-            raise IntegrityError("the ledger has a gap", where=str(path), why=why, next=_RESTORE)
+            raise IntegrityError("the ledger has a gap", where=str(path), why=why, next=parquet.RESTORE)
     return ledger
 
 
@@ -124,13 +118,13 @@ def read_window(data: Path, window: str, columns: Sequence[str] | None = None) -
         IntegrityError: the file is missing, truncated or corrupted.
         DataError: it has no such column.
     """
-    return _read(events_path(data, window), columns)
+    return parquet.read(events_path(data, window), columns)
 
 
 def read_quarantine(data: Path, window: str) -> pa.Table | None:
     """The quarantined rows of a window (`schema.REJECTED`), or None if there are none."""
     path = quarantine_path(data, window)
-    return _read(path, None) if path.exists() else None
+    return parquet.read(path) if path.exists() else None
 
 
 def verify_windows(data: Path, lines: Sequence[LedgerLine], seen: Seen) -> None:
@@ -170,7 +164,7 @@ def sweep(data: Path) -> tuple[Path, ...]:
     windows = sorted({path.stem for path in stray})
     if len(windows) > 1:
         why = f"{len(windows)} windows have files and no ledger line: {windows[0]} to {windows[-1]}"
-        raise IntegrityError("the ledger is older than the windows", where=str(data), why=why, next=_RESTORE)
+        raise IntegrityError("the ledger is older than the windows", where=str(data), why=why, next=parquet.RESTORE)
     for path in stray:
         path.unlink()
     return (*remove_leftovers(data), *stray)
@@ -221,13 +215,7 @@ def _write(path: Path, table: pa.Table, closed: str | None) -> str:
     hashes: list[str] = []
 
     def write(temporary: Path) -> None:
-        pq.write_table(
-            _canonical(table),
-            temporary,
-            row_group_size=ROW_GROUP,
-            compression="zstd",
-            write_page_checksum=True,
-        )
+        parquet.write(temporary, table)
         hashes.append(sha256(temporary))
         if closed is not None and closed != hashes[0]:
             why = f"{path} has {closed[:12]}, and would become {hashes[0][:12]}"
@@ -237,40 +225,10 @@ def _write(path: Path, table: pa.Table, closed: str | None) -> str:
     return hashes[0]
 
 
-def _canonical(table: pa.Table) -> pa.Table:
-    """The same table in one chunk, without metadata, its dictionaries in order of first appearance."""
-    columns = []
-    for column, field in zip(table.itercolumns(), table.schema, strict=True):
-        if pa.types.is_dictionary(field.type):
-            plain = column.cast(field.type.value_type).combine_chunks()
-            columns.append(plain.dictionary_encode().cast(field.type))
-        else:
-            columns.append(column.combine_chunks())
-    return pa.table(columns, schema=table.schema.remove_metadata())
-
-
 def _write_ledger(path: Path, ledger: Sequence[LedgerLine]) -> None:
     table = pa.Table.from_pylist([asdict(line) for line in ledger], schema=_LEDGER)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    parquet.write(path, table)
 
 
 def _line(values: dict[str, Any]) -> LedgerLine:
     return LedgerLine(**values | {"shards": tuple(values["shards"])})
-
-
-def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            present = file.schema_arrow.names
-            table = file.read(columns=None if columns is None else [c for c in columns if c in present])
-        table.validate(full=True)
-    except FileNotFoundError:
-        raise IntegrityError(f"{path.name} is missing", where=str(path), next=_RESTORE) from None
-    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise IntegrityError(f"{path.name} cannot be read", where=str(path), why=why, next=_RESTORE) from None
-    missing = [column for column in columns or () if column not in present]
-    if missing:
-        why = f"it has: {', '.join(present)}"
-        raise DataError(f"{path.name} has no column {', '.join(missing)}", where=str(path), why=why)
-    return table if columns is None else table.select(list(columns))

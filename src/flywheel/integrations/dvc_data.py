@@ -8,14 +8,12 @@ import contextlib
 import hashlib
 import json
 import logging
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
@@ -25,6 +23,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from flywheel.errors import BusyError, ConfigError, IntegrityError
 from flywheel.fingerprint import LEFTOVER, atomic_write
 from flywheel.integrations import git_repo
+from flywheel.integrations.dvc_lock import clear_stale
 from flywheel.integrations.git_repo import code_version
 
 __all__ = [
@@ -125,7 +124,7 @@ def checkout(root: Path, md5: str, target: Path) -> Path:
             shutil.copyfile(_object(repo, oid), path)
             if _md5(path) != oid:
                 path.unlink()
-                raise _corrupted(name, oid)
+                raise _corrupted(name, _object(repo, oid))
     return target
 
 
@@ -157,7 +156,7 @@ def verify_cache(root: Path) -> tuple[str, ...]:
             if not path.exists():
                 wrong.append(f"{name} is missing from the cache ({oid[:12]})")
             elif _md5(path) != oid:
-                wrong.append(_corrupted(name, oid).what)
+                wrong.append(_corrupted(name, path).what)
     return tuple(wrong)
 
 
@@ -165,7 +164,7 @@ def verify_cache(root: Path) -> tuple[str, ...]:
 def _opened(root: Path) -> Iterator[Any]:
     if not (root / ".dvc").is_dir():
         raise ConfigError(f"{root} is not a DVC repository", next=f"flywheel init {root}")
-    _clear_stale_lock(root / ".dvc" / "tmp" / "rwlock")
+    clear_stale(root / ".dvc" / "tmp" / "rwlock")
     with _translated(root), contextlib.closing(Repo(str(root))) as repo:
         yield repo
 
@@ -186,35 +185,6 @@ def _translated(root: Path) -> Iterator[None]:
         raise IntegrityError("DVC cannot do this", where=str(root), why=_gist(error), next="dvc status") from None
 
 
-def _clear_stale_lock(path: Path) -> None:
-    """Remove the lock file if no living process can have written what is in it; DVC itself sees dead ones only.
-
-    Not seen by DVC are half a file, and a number that was given to another process since, as containers do.
-    """
-    try:
-        text, written = path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime
-    except FileNotFoundError:
-        return
-    holders = [int(number) for number in re.findall(r'"pid":\s*(\d{1,9})', text)]
-    if (holders or not _is_json_object(text)) and not any(_was_alive(pid, written) for pid in holders):
-        path.unlink(missing_ok=True)
-
-
-def _was_alive(pid: int, at: float) -> bool:
-    """Whether the process that has this number now had it then already; a second's grace for coarse clocks."""
-    try:
-        return bool(psutil.Process(pid).create_time() <= at + 1)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
 def _listing(repo: Any, md5: str, *, fetch: bool) -> Iterator[tuple[str, str]]:
     """Each file of a version with its hash; with `fetch`, all of them are in the cache by then."""
     if fetch:
@@ -224,7 +194,7 @@ def _listing(repo: Any, md5: str, *, fetch: bool) -> Iterator[tuple[str, str]]:
         why = "neither the cache nor a remote has its listing" if fetch else "the cache has no listing"
         raise IntegrityError(f"data version {md5[:12]} is not here", why=why, next="dvc pull")
     if _md5(path) != md5.removesuffix(".dir"):
-        raise _corrupted(f"the listing of data version {md5[:12]}", md5)
+        raise _corrupted(f"the listing of data version {md5[:12]}", path)
     listed = [(str(entry["relpath"]), str(entry["md5"])) for entry in json.loads(path.read_bytes())]
     if fetch:
         _fetch(repo, [oid for _, oid in listed])
@@ -248,9 +218,10 @@ def _object(repo: Any, oid: str) -> Path:
     return Path(repo.cache.local.oid_to_path(oid))
 
 
-def _corrupted(name: str, oid: str) -> IntegrityError:
-    what = f"{name} is not what its name in DVC's cache says ({oid[:12]})"
-    return IntegrityError(what, why="the bytes have changed since they were taken in", next="dvc pull --force")
+def _corrupted(name: str, path: Path) -> IntegrityError:
+    why = "DVC's cache names a file by its bytes, and these have changed"
+    what = f"{name} is not what its name in DVC's cache says"
+    return IntegrityError(what, where=str(path), why=why, next=f"rm -f {path}, then dvc pull")
 
 
 def _md5(path: Path) -> str:

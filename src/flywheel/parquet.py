@@ -1,0 +1,56 @@
+"""Parquet as Flywheel keeps it: equal tables make equal bytes, and wrong bytes are not read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.errors import DataError, IntegrityError
+
+ROW_GROUP = 131_072
+RESTORE = "dvc checkout data.dvc"
+
+
+def write(path: Path, table: pa.Table) -> None:
+    """Write a table, the same bytes however it is chunked and whatever its dictionaries hold besides.
+
+    Each page carries its checksum. To be called through `fingerprint.atomic_write`.
+    """
+    pq.write_table(canonical(table), path, row_group_size=ROW_GROUP, compression="zstd", write_page_checksum=True)
+
+
+def read(path: Path, columns: Sequence[str] | None = None, *, next: str = RESTORE) -> pa.Table:
+    """Read a file, all columns or those named, in that order; page checksums are verified.
+
+    Raises:
+        IntegrityError: the file is missing, truncated or corrupted; `next` is the command that helps.
+        DataError: it has no such column.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            present = file.schema_arrow.names
+            table = file.read(columns=None if columns is None else [c for c in columns if c in present])
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise IntegrityError(f"{path.name} is missing", where=str(path), next=next) from None
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise IntegrityError(f"{path.name} cannot be read", where=str(path), why=why, next=next) from None
+    missing = [column for column in columns or () if column not in present]
+    if missing:
+        why = f"it has: {', '.join(present)}"
+        raise DataError(f"{path.name} has no column {', '.join(missing)}", where=str(path), why=why)
+    return table if columns is None else table.select(list(columns))
+
+
+def canonical(table: pa.Table) -> pa.Table:
+    """The same table in one chunk, without metadata, its dictionaries in order of first appearance."""
+    columns = []
+    for column, field in zip(table.itercolumns(), table.schema, strict=True):
+        if pa.types.is_dictionary(field.type):
+            plain = column.cast(field.type.value_type).combine_chunks()
+            columns.append(plain.dictionary_encode().cast(field.type))
+        else:
+            columns.append(column.combine_chunks())
+    return pa.table(columns, schema=table.schema.remove_metadata())
