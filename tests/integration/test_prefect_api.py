@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from flywheel.integrations import prefect_process
 
@@ -182,14 +183,15 @@ def test_two_at_once_on_a_fresh_workspace_are_both_recorded(tmp_path: Path) -> N
     assert [len(turn["tasks"]) for turn in history.values()] == [2, 2]
 
 
-def test_three_that_meet_a_fresh_history_at_once_migrate_it_in_turn(tmp_path: Path) -> None:
-    home = prefect_process.home_of(tmp_path)
-    children = [prefect_process.start(home, 0, "history") for _ in range(3)]
-    ports = [prefect_process.port_of(child, 90) for child in children]
-    for child in children:
-        prefect_process.end(child)
-    assert None not in ports
-    assert [child.returncode for child in children] == [0, 0, 0]
+def test_a_child_opens_the_history_only_while_no_other_migrates_it(workspace: Path) -> None:
+    home = prefect_process.home_of(workspace)
+    child = prefect_process.start(home, 0, "history")
+    with FileLock(home / "migrate.lock"):
+        waited = prefect_process.port_of(child, 10)
+    port = prefect_process.port_of(child, 60)
+    prefect_process.end(child)
+    assert waited is None
+    assert port is not None
 
 
 def test_an_api_that_does_not_answer_costs_the_history_and_not_the_turn(tmp_path: Path) -> None:
