@@ -36,14 +36,14 @@ def moment(hours: int) -> str:
 
 row = st.fixed_dictionaries(
     {
-        "id": st.sampled_from(["a", "b", "c", "d", "e", ""]),
+        "id": st.sampled_from(["a", "b", "c", "d", "e", "f", ""]),
         "time": st.one_of(
             st.integers(0, 24 * WINDOWS - 1).map(moment), st.sampled_from(["", "soon", "2024-01-01", moment(0)])
         ),
         "seen": st.one_of(st.just(""), st.integers(0, 24 * WINDOWS * 2).map(moment)),
-        "y": st.sampled_from(["0", "1", "", "2", "nan"]),
-        "u": st.sampled_from(["", "x", "'", "a\0b"]),
-        "n": st.sampled_from(["", "0", "-0.0", "1e3", "inf", "q"]),
+        "y": st.sampled_from(["0", "1", "0", "1", "", "nan"]),
+        "u": st.sampled_from(["", "x", "y", "'", "a\0b"]),
+        "n": st.sampled_from(["", "0", "-0.0", "1e3", "q"]),
         "g": st.sampled_from(["", "a|b", "b|a", "|"]),
     }
 )

@@ -61,6 +61,14 @@ def test_rows_are_sorted_and_have_the_schema() -> None:
     assert ledger(got) == Counts(collected=3, rows=3, duplicate=0, quarantined=0, unlabelled=0, late=0)
 
 
+def test_names_are_numbered_alike_whatever_order_rows_came_in() -> None:
+    events = [event("a", user="z"), event("b", user="y"), event("c", user="x")]
+    for order in (events, events[::-1]):
+        users = closed(order).rows["user"].combine_chunks()
+        assert users.dictionary.to_pylist() == ["z", "y", "x"]
+        assert users.indices.to_pylist() == [0, 1, 2]
+
+
 def test_an_empty_window_closes() -> None:
     got = closed([])
     assert got.rows.schema == row_schema(CONFIG)
