@@ -112,7 +112,7 @@ class Contract(Section):
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise ValueError(f"declared twice: {', '.join(twice)}")
-        taken = sorted(set(named) & set(ROLES))
+        taken = sorted(set(named) & {*ROLES, "source", "row"})
         if taken:
             raise ValueError(f"context may not be called {', '.join(taken)}: Flywheel stores roles under these names")
         return self

@@ -36,6 +36,11 @@ class Segment:
     checksum: str
 
 
+def hash_names(values: list[str]) -> Keys:
+    """Hash strings to keys; stable across processes and machines. Two names meet once in 2^64."""
+    return np.fromiter((xxhash.xxh3_64_intdigest(v.encode()) for v in values), dtype=np.uint64, count=len(values))
+
+
 def as_bytes(array: npt.NDArray[Any]) -> memoryview:
     """The bytes of an array, without a copy where it is contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -5,7 +5,6 @@ one number per row. It must be row-wise: what it says of a row may not depend on
 """
 
 import hashlib
-import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,28 +59,33 @@ def load(root: Path) -> Custom:
         ConfigError: the file cannot be imported.
     """
     path = root / FILE
-    if not path.exists():
+    return from_text(path.read_text(encoding="utf-8"), str(path)) if path.exists() else from_text("")
+
+
+def from_text(text: str, where: str = FILE) -> Custom:
+    """The functions of a features.py by its text; of an empty one, none.
+
+    Raises:
+        ConfigError: it cannot be run.
+    """
+    if not text:
         return Custom({}, "")
-    module = _import(path)
+    module = _run(text, where)
     functions: dict[str, Callable[[pd.DataFrame], object]] = {
         name: value
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
-    return Custom(functions, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+    return Custom(functions, hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
-def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("flywheel_workspace_features", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def _run(text: str, where: str) -> ModuleType:
+    module = ModuleType("flywheel_workspace_features")
     try:
-        spec.loader.exec_module(module)
+        exec(compile(text, where, "exec"), vars(module))
     except Exception as error:  # noqa: BLE001  it is somebody's own code: it may raise anything
-        raise ConfigError(
-            f"{FILE} cannot be imported", where=str(path), why=f"{type(error).__name__}: {error}"
-        ) from None
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{FILE} cannot be run", where=where, why=why) from None
     return module
 
 

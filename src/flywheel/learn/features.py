@@ -16,10 +16,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
 from flywheel.config import Config, Counter
-from flywheel.segments import Entries, Keys, entry_type
+from flywheel.segments import Entries, Keys, entry_type, hash_names
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
@@ -111,11 +110,6 @@ class Coded:
     hashes: Keys
     codes: list[Codes]
     offsets: list[npt.NDArray[np.int64]] | None
-
-
-def hash_names(values: list[str]) -> Keys:
-    """Hash strings to keys; stable across processes and machines. Two names meet once in 2^64."""
-    return np.fromiter((xxhash.xxh3_64_intdigest(v.encode()) for v in values), dtype=np.uint64, count=len(values))
 
 
 def mix(a: Keys, b: Keys) -> Keys:
