@@ -1,0 +1,66 @@
+"""Which event ids the dataset holds already: an index of hashes, every hit confirmed by the id itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flywheel.errors import IntegrityError
+from flywheel.segments import Segments, entry_type, hash_names
+
+TABLE = "ids"
+
+
+class Ids:
+    """The ids of all closed windows; a cache, brought up to date with the dataset when it is opened.
+
+    Args:
+        folder: where the index is kept; it may be deleted.
+        chain: the address of the dataset up to each closed window, by index, oldest first.
+        read: the event ids of a closed window.
+    """
+
+    def __init__(self, folder: Path, chain: dict[int, str], read: Callable[[int], pa.ChunkedArray]) -> None:
+        self._folder, self._chain, self._read = folder, dict(chain), read
+        self._store = self._open()
+        self._catch_up()
+
+    def known(self, ids: pa.ChunkedArray) -> pa.Array:
+        """For each id whether the dataset holds it, as booleans in the order given."""
+        if self._store.newest is None or not len(ids):
+            return pa.array(np.zeros(len(ids), dtype=bool))
+        encoded = ids.combine_chunks().dictionary_encode()
+        try:
+            found, entries = self._store.get(TABLE, hash_names(encoded.dictionary.to_pylist()), self._store.newest)
+        except IntegrityError:
+            self._store = self._open(fresh=True)
+            self._catch_up()
+            return self.known(ids)
+        held = np.zeros(len(found), dtype=bool)
+        for window in np.unique(entries["window"][found]):
+            place = np.flatnonzero(found & (entries["window"] == window))
+            held[place] = pc.is_in(encoded.dictionary.take(pa.array(place)), value_set=self._read(int(window)))
+        return pa.array(held[encoded.indices.to_numpy()])
+
+    def add(self, window: int, address: str) -> None:
+        """Take up a window that has just been closed, now that the dataset's address is `address`."""
+        self._chain[window] = address
+        self._catch_up()
+
+    def _open(self, *, fresh: bool = False) -> Segments:
+        if fresh:
+            (self._folder / "manifest.json").unlink(missing_ok=True)
+        return Segments(self._folder, {TABLE: entry_type([("window", "<i4")])}, keep=0, chain=self._chain_of)
+
+    def _chain_of(self, window: int) -> str | None:
+        return self._chain.get(window)
+
+    def _catch_up(self) -> None:
+        newest = self._store.newest
+        for window in [w for w in self._chain if newest is None or w > newest]:
+            hashes = np.unique(hash_names(self._read(window).to_pylist()))
+            entries = np.zeros(len(hashes), dtype=self._store.tables[TABLE])
+            entries["key"], entries["window"] = hashes, window
+            self._store.put([(window, {TABLE: entries})])
