@@ -1,0 +1,334 @@
+"""The `flywheel` command: a person's "when". The only module that prints.
+
+Every library is imported inside the command that needs it, so that `--help` answers at once.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flywheel.workspace import Workspace
+
+app = typer.Typer(
+    help="Turn the interactions of a product into better models, through a gate, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+EPILOG = "Exit codes: 0 done or skipped, 1 error, 2 usage, 3 blocked, 75 busy, 130 interrupted."
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsOf = Annotated[str | None, typer.Option(help="The instant to act as of, such as 2014-12-02; now, if not given.")]
+Why = Annotated[str, typer.Option(help="The reason; it is kept with the move.")]
+Wait = Annotated[bool, typer.Option(help="Wait for another command that holds the workspace.")]
+Number = Annotated[int, typer.Argument(help="The generation's number.")]
+
+
+@app.callback(epilog=EPILOG)
+def root(
+    workspace: Annotated[Path, typer.Option("--workspace", "-C", help="The workspace's folder.")] = Path(),
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+) -> None:
+    """Turn the interactions of a product into better models, through a gate, and prove it."""
+    os.environ["FLYWHEEL_WORKSPACE"] = str(workspace.resolve())
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make a workspace.")],
+    source: Annotated[str, typer.Option("--from", help="A file, a glob, or a SQLAlchemy URL to read.")],
+    timestamp: Annotated[str | None, typer.Option(help="Column: when it happened.")] = None,
+    label: Annotated[str | None, typer.Option(help='Column, or "rating >= 4": how it was received.')] = None,
+    user: Annotated[str | None, typer.Option(help="Column: to whom.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column: what.")] = None,
+    request: Annotated[str | None, typer.Option(help="Column: which rows were shown together.")] = None,
+    event_id: Annotated[str | None, typer.Option(help="Column: the event's unique id.")] = None,
+    label_time: Annotated[str | None, typer.Option(help="Column: when the label became known.")] = None,
+    position: Annotated[str | None, typer.Option(help="Column: in which slot.")] = None,
+    propensity: Annotated[str | None, typer.Option(help="Column: with which probability it was shown.")] = None,
+    outcome: Annotated[list[str] | None, typer.Option(help="Column known only afterwards; may be repeated.")] = None,
+    table: Annotated[str | None, typer.Option(help="SQL: the table to read.")] = None,
+    query: Annotated[str | None, typer.Option(help="SQL: a query to read.")] = None,
+    name: Annotated[str | None, typer.Option(help="The product's name; the folder's, if not given.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the mapping and write nothing.")] = False,
+) -> None:
+    """Make a workspace from a file of interactions: shows how each column is understood, then writes it."""
+    from flows import show, starting
+
+    given = {
+        "timestamp": timestamp, "label": label, "user": user, "item": item, "request": request, "event_id": event_id,
+        "label_time": label_time, "position": position, "propensity": propensity, "table": table, "query": query,
+        "outcomes": tuple(outcome or ()),
+    }  # fmt: skip
+    started = starting.start(folder, source, given, name=name, look_only=dry_run)  # type: ignore[arg-type]
+    console().print(show.proposal(started.proposal))
+    if started.files:
+        say(f"\n{folder} is a workspace now. Read {folder / 'flywheel.toml'}, then:")
+        say(f"  cd {folder} && flywheel backfill --every 28d && flywheel generations")
+
+
+@app.command()
+def turn(
+    as_of: AsOf = None,
+    promote: Annotated[bool, typer.Option(help="Move the champion if the gate lets the challenger through.")] = True,
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the wheel once: collect, validate, train, examine, decide, promote."""
+    from flows import run
+
+    turned = run.turn(opened(), instant(as_of), promote=promote, wait=wait, on_progress=progress())
+    out(as_json, turned, lambda: say(f"{turned.status}: {turned.reason}"))
+
+
+@app.command()
+def backfill(
+    every: Annotated[str, typer.Option(help="A generation every so much event time, such as 28d.")] = "28d",
+    start: Annotated[str | None, typer.Option("--from", help="The first instant to act as of.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The last instant to act as of.")] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Move the champion as the gate says.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the steps and do nothing.")] = False,
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Make past windows and generations as they would have been; it resumes where it stopped."""
+    from flows import run, show
+
+    times = None if start is None else instant(start), None if end is None else instant(end)
+    made = run.backfill(opened(), every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress())
+    out(as_json, made, lambda: console().print(show.steps(made)))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say where the wheel stands: windows, ledger, yield and leaks, champion."""
+    from flows import inspect, show
+
+    found = inspect.status(opened())
+    out(as_json, found, lambda: console().print(show.status(found)))
+
+
+@app.command()
+def generations(as_json: Json = False) -> None:
+    """List every generation, promoted or not."""
+    from flows import inspect, show
+
+    ws = opened()
+    made = inspect.generations(ws)
+    out(as_json, [inspect.as_json(g) for g in made], lambda: console().print(show.generations(made, ws.config.metric)))
+
+
+@app.command()
+def explain(generation: Number, as_json: Json = False) -> None:
+    """Say where a generation came from and why it was decided as it was."""
+    from flows import inspect, show
+
+    told = inspect.explain(opened(), generation)
+    out(as_json, told, lambda: console().print(show.explained(told)))
+
+
+@app.command()
+def compare(a: Number, b: Number, as_json: Json = False) -> None:
+    """Put two generations side by side: data, recipe, exam and metrics."""
+    from flows import inspect, show
+
+    told = inspect.compare(opened(), a, b)
+    out(as_json, told, lambda: console().print(show.compared(told)))
+
+
+@app.command()
+def promote(generation: Number, why: Why, as_json: Json = False) -> None:
+    """Make a generation the champion by hand."""
+    from flows import deciding
+
+    move = deciding.promote_by_hand(opened(), generation, who=who(), why=why, when=datetime.now(UTC))
+    out(as_json, move, lambda: say(f"champion: generation {move.before} → {move.after}"))
+
+
+@app.command()
+def rollback(why: Why = "rolled back by hand", as_json: Json = False) -> None:
+    """Go back to the champion before; a second rollback returns."""
+    from flows import deciding
+
+    move = deciding.rollback(opened(), who=who(), why=why, when=datetime.now(UTC))
+    out(as_json, move, lambda: say(f"champion: generation {move.before} → {move.after}"))
+
+
+@app.command()
+def rebuild(generation: Number, as_json: Json = False) -> None:
+    """Train a generation again from its own data, config and seed, and say whether it is the same."""
+    from flows import rebuilding
+
+    told = rebuilding.rebuild(opened(), generation, on_progress=progress())
+    out(as_json, told, lambda: say(told.says))
+    raise typer.Exit(0 if told.identical else 1)
+
+
+@app.command()
+def replay(window: Annotated[str, typer.Argument(help="The window whose quarantine is tried again.")]) -> None:
+    """Put a window's quarantined rows back into the inbox, once what stood in their way is mended."""
+    from flows import inspect
+
+    say(inspect.replay(opened(), window, datetime.now(UTC)))
+
+
+@app.command()
+def docs(last: Annotated[int, typer.Option(help="So many of the newest windows.")] = 5) -> None:
+    """Render Great Expectations' own pages for the newest closed windows."""
+    from flows import inspect
+
+    say(str(inspect.data_docs(opened(), last)))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000) -> None:
+    """Serve MLflow on loopback and print the link to the chart of quality against data."""
+    import time
+
+    from flows import deciding
+    from flywheel.integrations import mlflow_ui
+
+    ws = opened()
+    with mlflow_ui.serve(deciding.open_store(ws), metric=ws.config.metric, port=port) as running:
+        say(f"quality against data   {running.chart}")
+        say(f"every generation       {running.table}")
+        if running.curve:
+            say(f"the learning curve     {running.curve}")
+        say("Stop with Ctrl-C.")
+        while True:
+            time.sleep(3600)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="A scratch folder for the demo's workspace.")] = Path("build/demo"),
+    weeks: Annotated[int, typer.Option(help="Weeks of the simulated product.", min=4)] = 12,
+) -> None:
+    """Simulate a small streaming service, turn its wheel week by week, and draw what came of it."""
+    from flows.demo import run_demo
+
+    run_demo(folder, weeks, say=say, show_it=console().print, on_progress=progress())
+
+
+def opened() -> "Workspace":
+    """The workspace that `--workspace` names."""
+    from flywheel.workspace import Workspace
+
+    return Workspace.open(Path(os.environ["FLYWHEEL_WORKSPACE"]))
+
+
+def instant(text: str | None) -> datetime:
+    """The instant that a person means; now, without one."""
+    from flywheel.config import read_time
+
+    return datetime.now(UTC) if text is None else read_time(text)
+
+
+def who() -> str:
+    """Who moves an alias, as far as the machine knows."""
+    import getpass
+
+    return getpass.getuser()
+
+
+def console() -> "Console":
+    """Where people look; as wide as it takes where it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    print(text)
+
+
+def out(as_json: bool, value: Any, show: Callable[[], None]) -> None:
+    """Print a value as JSON, or shown to a person."""
+    if as_json:
+        print(
+            json.dumps(
+                asdict(value) if is_dataclass(value) and not isinstance(value, type) else value,
+                default=plain,
+                indent=2,
+                ensure_ascii=False,
+            )
+        )
+    else:
+        show()
+
+
+def plain(value: object) -> object:
+    """What JSON has no word for."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar a stage with rate and remaining time on a terminal; one line a finished stage elsewhere."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    from rich.console import Console
+
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)
+
+        yield tell
+
+
+def progress() -> Any:
+    """How far a long command is, for whoever watches."""
+    return _bars
+
+
+def main() -> None:
+    """Run the command; an error is told in a few lines, with its exit code, and no traceback without --debug."""
+    from flywheel.errors import FlywheelError
+
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except FlywheelError as error:
+        if debug:
+            raise
+        print(f"flywheel: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("flywheel: stopped; run the same command again to resume", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

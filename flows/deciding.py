@@ -1,0 +1,266 @@
+"""A fitted challenger becomes a recorded generation, and, if the gate lets it, the champion."""
+
+import getpass
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import tomlkit
+
+from flows import learning
+from flows.failpoints import failpoint
+from flows.learning import Examined, Scorer
+from flywheel import config as settings
+from flywheel.errors import DataError, RegistryError
+from flywheel.integrations import dvc_data, mlflow_model, mlflow_registry, mlflow_store, mlflow_tracking
+from flywheel.integrations.mlflow_store import Store
+from flywheel.learn import custom, gate, promote
+from flywheel.learn.features import Spec
+from flywheel.learn.matrix import Recipe
+from flywheel.learn.plan import Plan
+from flywheel.learn.promote import Aliases
+from flywheel.learn.train import Columns, Trained
+from flywheel.records import Generation, Move, Verdict
+from flywheel.workspace import Workspace
+
+OWN_FEATURES = "features.py"
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a generation is made for: whom it is examined against (0 is the baseline), on which data, and why now."""
+
+    turn_id: str
+    as_of: datetime
+    trigger: str
+    dataset: str
+    champion: int
+
+
+def open_store(ws: Workspace) -> Store:
+    """The workspace's MLflow store.
+
+    Raises:
+        RegistryError: it is missing or cannot answer.
+    """
+    return mlflow_store.open(ws.root, ws.config.product.name)
+
+
+def turn_id(ws: Workspace, planned: Plan) -> str:
+    """What tells one turn from another: the rows, the config and the code that its generation is made from."""
+    return hashlib.sha256(f"{planned.fingerprint} {ws.recipe.fingerprint}".encode()).hexdigest()[:12]
+
+
+def find(ws: Workspace, turn: str) -> Generation | None:
+    """The generation of a turn, if it was recorded; one that was recorded and not registered is registered now."""
+    store = open_store(ws)
+    run_id = mlflow_tracking.finished(store, turn)
+    if run_id is None:
+        return None
+    number = mlflow_registry.register(store, run_id)
+    made = generation(ws, number)
+    mlflow_tracking.extend_curve(store, made)
+    return made
+
+
+def generation(ws: Workspace, number: int) -> Generation:
+    """A generation by its number.
+
+    Raises:
+        RegistryError: there is none of that number.
+    """
+    made = {g.generation: g for g in mlflow_tracking.generations(open_store(ws))}
+    if number not in made:
+        held = ", ".join(map(str, sorted(made))) or "none"
+        raise RegistryError(f"there is no generation {number}", why=f"there are: {held}", next="flywheel generations")
+    return made[number]
+
+
+def champion(ws: Workspace) -> int:
+    """Who serves, by the registry; 0 is the baseline."""
+    return mlflow_registry.state(open_store(ws)).champion
+
+
+def rehearsed_champion(ws: Workspace, as_of: datetime) -> int:
+    """Who would have served at `as_of`, had every verdict of the backfill been followed; 0 is the baseline."""
+    passed = [
+        g
+        for g in mlflow_tracking.generations(open_store(ws))
+        if g.trigger == "backfill" and g.verdict == "promote" and g.as_of < as_of
+    ]
+    return max(passed, key=lambda g: g.as_of).generation if passed else 0
+
+
+def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
+    """Examine the challenger of a turn, decide, and record all of it as one generation; its number."""
+    store = open_store(ws)
+    trained = learning.fit(ws, planned, turn.turn_id)  # taken up where it is finished
+    opponent = scorer(ws, turn.champion, planned)
+    examined = learning.examine(ws, planned, trained, opponent)
+    failpoint("record:before")
+    attempt = mlflow_tracking.begin(store, turn.turn_id, started=datetime.now(UTC))
+    parts = mlflow_model.Parts(
+        trained.model, trained.columns.names, trained.columns.types, trained.columns.vocabulary, examined.golden
+    )
+    model_id, stored = mlflow_model.keep(store, attempt.run_id, parts)
+    failpoint("record:mid")
+    verdict = gate.decide(
+        examined.evaluation,
+        ws.config.gate,
+        kind=ws.config.contract.kind,
+        servable=mlflow_model.servable(stored, examined.golden_scores),
+        champion_generation=turn.champion,
+    )
+    made = _generation(ws, planned, turn, trained, examined, verdict, attempt.run_id)
+    mlflow_tracking.log(store, made, _evidence(ws, trained, examined, verdict), parts, model_id)
+    number = mlflow_registry.register(store, attempt.run_id)
+    failpoint("record:after")
+    mlflow_tracking.extend_curve(store, replace(made, generation=number))
+    mlflow_registry.point(store, "challenger", number)
+    return number
+
+
+def scorer(ws: Workspace, number: int, planned: Plan) -> Scorer:
+    """A generation as an exam needs it, with the recipe that it was trained by.
+
+    Raises:
+        DataError: it was fitted on windows that the exam examines.
+    """
+    if number == 0:
+        return Scorer(0, ws.recipe)
+    store = open_store(ws)
+    told = generation(ws, number)
+    grid = ws.config.windows.grid
+    if grid.closes_at(grid.parse(told.trained_windows[1])) > grid.start(grid.parse(planned.exam[0])):
+        raise DataError(
+            f"generation {number} cannot sit this exam",
+            why=f"it was fitted on windows up to {told.trained_windows[1]}, and the exam begins with {planned.exam[0]}",
+            next="flywheel turn with a later --as-of",
+        )
+    stored = mlflow_registry.load(store, number)
+    columns = Columns(stored.parts.features, stored.parts.types, dict(stored.parts.vocabulary))
+    return Scorer(number, recipe_of(ws, told), columns, stored.parts.model)
+
+
+def recipe_of(ws: Workspace, made: Generation) -> Recipe:
+    """The recipe that a generation was trained by, as its run tells it."""
+    store = open_store(ws)
+    values = json.loads(mlflow_tracking.artifact(store, made, CONFIG))
+    own = custom.from_text(mlflow_tracking.artifact(store, made, OWN_FEATURES).decode())
+    return Recipe(Spec(settings.parse(values)), own)
+
+
+def unsettled(ws: Workspace, made: Generation) -> bool:
+    """Whether a generation passed the gate against today's champion and was not made champion: a killed promotion."""
+    return made.verdict == "promote" and champion(ws) == made.examined_against != made.generation
+
+
+def settle(ws: Workspace, number: int) -> bool:
+    """Move the champion alias if the generation's verdict says so; whether it moved. The alias moves last, and once."""
+    made = generation(ws, number)
+    said = Verdict(made.verdict, made.reason)
+    state = aliases(ws)
+    plan = promote.moves(said, state, generation=number, examined_against=made.examined_against)
+    return _apply(ws, state, plan, "promote", getpass.getuser(), made.reason, datetime.now(UTC)) is not None
+
+
+def promote_by_hand(ws: Workspace, number: int, *, who: str, why: str, when: datetime) -> Move:
+    """Make a generation the champion because a person says so."""
+    state = aliases(ws)
+    plan = promote.promotion(state, generation=number, examined_against=state.champion)
+    move = _apply(ws, state, plan, "promote", who, why, when)
+    if move is None:
+        raise RegistryError(f"generation {number} is the champion already", next="flywheel generations")
+    return move
+
+
+def rollback(ws: Workspace, *, who: str, why: str, when: datetime) -> Move:
+    """Make the champion before the champion again.
+
+    Raises:
+        RegistryError: there is nothing to go back to.
+    """
+    state = aliases(ws)
+    move = _apply(ws, state, promote.rollback(state), "rollback", who, why, when)
+    assert move is not None
+    return move
+
+
+def aliases(ws: Workspace) -> Aliases:
+    """Where the aliases point now."""
+    return Aliases(**asdict(mlflow_registry.state(open_store(ws))))
+
+
+def _apply(
+    ws: Workspace, state: Aliases, plan: tuple[promote.AliasMove, ...], action: Any, who: str, why: str, when: datetime
+) -> Move | None:
+    """Note the move, then make it, the champion last."""
+    move = promote.record(state, plan, action=action, who=who, when=when, why=why)
+    if move is None:
+        return None
+    store = open_store(ws)
+    failpoint("promote:before")
+    mlflow_registry.record(store, move)
+    for step in plan:
+        failpoint("promote:mid")
+        mlflow_registry.point(store, step.alias, step.generation)
+    failpoint("promote:after")
+    return move
+
+
+def _generation(
+    ws: Workspace,
+    planned: Plan,
+    turn: Turn,
+    trained: Trained,
+    examined: Examined,
+    verdict: Verdict,
+    run_id: str,
+) -> Generation:
+    return Generation(
+        generation=0,  # until it is registered
+        as_of=turn.as_of,
+        train_rows=planned.train_rows,
+        train_users=learning.train_users(ws, planned),
+        exam_rows=planned.exam_rows,
+        metrics=examined.evaluation.challenger,
+        baseline=examined.baseline,
+        difference=examined.evaluation.overall.difference,
+        verdict=verdict.decision,
+        reason=verdict.reason,
+        examined_against=turn.champion,
+        trained_windows=(planned.train[0], planned.train[-1]),
+        exam_windows=(planned.exam[0], planned.exam[-1]),
+        dataset=turn.dataset,
+        code=dvc_data.code_version(ws.root) or "",
+        config=ws.config.fingerprint(),
+        seed=ws.config.train.seed,
+        run_id=run_id,
+        turn_id=turn.turn_id,
+        trigger=turn.trigger,
+        tags={"recipe": ws.recipe.fingerprint, "matrix_hash": trained.matrix_hash, "rounds": str(trained.rounds)},
+    )
+
+
+def _evidence(ws: Workspace, trained: Trained, examined: Examined, verdict: Verdict) -> mlflow_tracking.Evidence:
+    config = ws.config
+    own = ws.root / custom.FILE
+    params = {f"train.{k}": v for k, v in config.train.model_dump(exclude={"params"}).items()} | dict(
+        config.train.params
+    )
+    params |= {
+        "windows.every": str(config.windows.every),
+        "features.counters": [c.name for c in config.features.counters],
+    }
+    return mlflow_tracking.Evidence(
+        evaluation=examined.evaluation,
+        verdict=verdict,
+        config=tomlkit.dumps(config.model_dump(mode="json", exclude_none=True)),
+        params=params | {"rounds": trained.rounds},
+        importance=trained.importance,
+        calibration=examined.calibration,
+        files={CONFIG: config.model_dump_json(), OWN_FEATURES: own.read_text() if own.exists() else ""},
+    )

@@ -1,0 +1,28 @@
+"""Places at which a test may kill the process, to show that a rerun ends where an undisturbed run does."""
+
+import os
+
+NAMES = (
+    "take:before",
+    "take:after",
+    "close:before",
+    "close:mid",
+    "close:after",
+    "version:before",
+    "version:after",
+    "features:after",
+    "fit:after",
+    "record:before",
+    "record:mid",
+    "record:after",
+    "promote:before",
+    "promote:mid",
+    "promote:after",
+)
+
+
+def failpoint(name: str) -> None:
+    """Die here, as `kill -9` would have it, if `FLYWHEEL_FAILPOINT` names this place."""
+    assert name in NAMES
+    if os.environ.get("FLYWHEEL_FAILPOINT") == name:
+        os._exit(137)

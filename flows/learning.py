@@ -1,0 +1,194 @@
+"""Rows become a generation: features, fit, and the exam that challenger and champion sit together."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from flows.failpoints import failpoint
+from flows.progress import tell
+from flywheel.data import dataset
+from flywheel.fingerprint import atomic_write, sha256
+from flywheel.learn import baseline, evaluate, metrics, train
+from flywheel.learn.features import Matrix
+from flywheel.learn.matrix import Cache, Recipe
+from flywheel.learn.plan import Plan
+from flywheel.learn.train import Batch, Columns, Trained
+from flywheel.records import Evaluation
+from flywheel.workspace import Workspace
+
+GOLDEN_ROWS = 50
+SLICE_VALUES = 12  # a column with more values than these is no slice
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model as an exam needs it: how its columns are made, and how they are scored. Generation 0 is the baseline."""
+
+    generation: int
+    recipe: Recipe
+    columns: Columns | None = None
+    model: bytes = b""
+
+    def scores(self, matrix: Matrix, kind: evaluate.Kind) -> npt.NDArray[np.float64]:
+        """Score rows whose columns this scorer's own recipe made."""
+        if self.columns is None:
+            return baseline.scores(matrix, self.recipe.names, kind=kind)
+        return train.predict(self.model, self.columns, matrix)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the exam said: against the champion, and of the baseline on the same rows; and golden rows to check by."""
+
+    evaluation: Evaluation
+    baseline: dict[str, float]
+    calibration: dict[str, list[tuple[float, float, int]]]
+    golden: Matrix
+    golden_scores: npt.NDArray[np.float64]
+
+
+def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
+    """Fit the challenger of a turn, or take it up where a killed run had finished it."""
+    folder = ws.cache / "turns" / turn_id
+    done = _stored(folder)
+    if done is not None:
+        return done
+    cache = ws.matrices()
+    grid = ws.config.windows.grid
+    windows = [grid.parse(name) for name in (*plan.train, *plan.exam)]
+    rows = 0
+
+    def count(more: int) -> None:
+        nonlocal rows
+        rows += more
+        tell("features", rows)
+
+    cache.build(windows, count)
+    failpoint("features:after")
+    recipe = ws.recipe
+    columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(plan.train[-1])))
+    trained = train.fit(
+        [_batch(ws, cache, name) for name in plan.train],
+        columns,
+        kind=ws.config.contract.kind,
+        policy=ws.config.train,
+        progress=lambda done, most: tell("fit", done, most),
+    )
+    _store(folder, trained)
+    failpoint("fit:after")
+    return trained
+
+
+def train_users(ws: Workspace, plan: Plan) -> int:
+    """How many users the training rows have; 0 where the contract knows none."""
+    if not ws.config.contract.user:
+        return 0
+    users = [dataset.read_window(ws.data, name, ["user"]).column("user") for name in plan.train]
+    chunks = [chunk for column in users for chunk in column.chunks]
+    return len(pa.chunked_array(chunks).unify_dictionaries().chunk(0).dictionary) if chunks else 0
+
+
+def examine(ws: Workspace, plan: Plan, trained: Trained, champion: Scorer) -> Examined:
+    """Have challenger and champion score the same rows, each by the columns that its own recipe makes."""
+    kind = ws.config.contract.kind
+    challenger = Scorer(-1, ws.recipe, trained.columns, trained.model)
+    frame = pd.concat([_exam_rows(ws, name) for name in plan.exam], ignore_index=True)
+    matrix = _matrix(ws, plan, ws.recipe)
+    theirs = matrix if champion.recipe.fingerprint == ws.recipe.fingerprint else _matrix(ws, plan, champion.recipe)
+    labels = frame["label"].to_numpy()
+    scores = challenger.scores(matrix, kind)
+    sit = partial(
+        evaluate.evaluate,
+        labels,
+        scores,
+        kind=kind,
+        metric=ws.config.metric,
+        users=_names(frame, "user"),
+        requests=_names(frame, "request"),
+        confidence=ws.config.gate.confidence,
+    )
+    opposing = champion.scores(theirs, kind)
+    evaluation = sit(opposing, slices=_slices(ws, frame, matrix))
+    of_baseline = sit(Scorer(0, ws.recipe).scores(matrix, kind)).champion
+    golden = matrix[:GOLDEN_ROWS]
+    bins = {} if kind == "number" else {"challenger": _bins(labels, scores), "champion": _bins(labels, opposing)}
+    return Examined(evaluation, of_baseline, bins, golden, scores[:GOLDEN_ROWS])
+
+
+def _bins(labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> list[tuple[float, float, int]]:
+    found = metrics.calibration(labels, scores)
+    return list(zip(found.predicted.tolist(), found.observed.tolist(), found.rows.tolist(), strict=True))
+
+
+def _batch(ws: Workspace, cache: Cache, name: str) -> Batch:
+    """The training rows of a window: labelled, and not late."""
+    window = ws.config.windows.grid.parse(name)
+    table = dataset.read_window(ws.data, name, ["label", "late"])
+    labels = table.column("label").to_numpy()
+    usable = ~np.isnan(labels) & ~table.column("late").to_numpy(zero_copy_only=False)
+    if usable.all():
+        return Batch(name, labels.astype(np.float32), lambda: cache.load(window))
+    return Batch(name, labels[usable].astype(np.float32), lambda: cache.load(window)[usable])
+
+
+def _matrix(ws: Workspace, plan: Plan, recipe: Recipe) -> Matrix:
+    """The exam's matrix, made by a recipe."""
+    cache = ws.matrices(recipe)
+    cache.build([ws.config.windows.grid.parse(name) for name in plan.exam])
+    return np.vstack([_batch(ws, cache, name).load() for name in plan.exam])
+
+
+def _exam_rows(ws: Workspace, name: str) -> pd.DataFrame:
+    """The labelled rows of a window that were not late, with what an exam is cut by."""
+    contract = ws.config.contract
+    roles = [role for role in ("user", "request") if getattr(contract, role)]
+    columns = ["label", "late", *roles, *ws.config.categorical]
+    frame = dataset.read_window(ws.data, name, columns).to_pandas()
+    labelled: pd.DataFrame = frame[frame["label"].notna() & ~frame["late"]]
+    return labelled
+
+
+def _names(frame: pd.DataFrame, role: str) -> npt.NDArray[np.object_] | None:
+    return frame[role].astype(object).to_numpy() if role in frame else None
+
+
+def _slices(ws: Workspace, frame: pd.DataFrame, matrix: Matrix) -> dict[str, npt.NDArray[np.object_]]:
+    """What the exam is cut by: new and returning users, new and known items, and every context with few values."""
+    slices = {}
+    names = ws.recipe.names
+    for role, old in (("user", "returning"), ("item", "known")):
+        column = f"{role}__since_first"
+        if column in names:
+            slices[role] = np.where(np.isnan(matrix[:, names.index(column)]), "new", old).astype(object)
+    for column in ws.config.categorical:
+        if frame[column].nunique() <= SLICE_VALUES:
+            slices[column] = frame[column].astype(object).where(frame[column].notna(), None).to_numpy()
+    return slices
+
+
+def _store(folder: Path, trained: Trained) -> None:
+    """Keep a fitted challenger until its turn is over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "model.ubj", lambda path: path.write_bytes(trained.model))
+    told = {k: v for k, v in asdict(trained).items() if k != "model"} | {"sha256": sha256(folder / "model.ubj")}
+    atomic_write(folder / "trained.json", lambda path: path.write_text(json.dumps(told)))
+
+
+def _stored(folder: Path) -> Trained | None:
+    """A challenger that was fitted already, or None where it was not, or its bytes are not those that were written."""
+    try:
+        told = json.loads((folder / "trained.json").read_text())
+        columns = Columns(
+            tuple(told["columns"]["names"]), tuple(told["columns"]["types"]), told["columns"]["vocabulary"]
+        )
+        if sha256(folder / "model.ubj") != told.pop("sha256"):
+            return None
+        return Trained(**{**told, "columns": columns, "model": (folder / "model.ubj").read_bytes()})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,162 @@
+"""What a person sees in a terminal, as rich renderables; the command line prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from flows.backfill import Step
+    from flows.inspect import Compared, Explained, Status
+    from flywheel.infer import Proposal
+from flywheel.records import Generation, LedgerLine, Move, Verdict
+
+STATUS = {"promoted": "green", "passed": "green", "kept": "yellow", "rejected": "red"}
+COLOURS = {"promote": "green", "keep": "yellow", "reject": "red"}
+
+
+def table(*columns: str, rows: Iterable[Sequence[str | Text]], right: Sequence[str] = ()) -> Table:
+    """A plain table; the columns named in `right` hold numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def proposal(found: Proposal) -> RenderableType:
+    """What each column was taken for, five rows as understood, and what to know."""
+    mapping = table(
+        "column", "role", "type", "because", rows=[(r.column, r.role, r.type, r.why) for r in found.mapping]
+    )
+    keys = list(found.examples[0]) if found.examples else []
+    examples = table(*keys, rows=[[Text(_short(e[k])) for k in keys] for e in found.examples])
+    notes = [Text(f"note: {warning}", style="yellow") for warning in found.warnings]
+    return Group(mapping, Text(), examples, *([Text(), *notes] if notes else []))
+
+
+def generations(made: Sequence[Generation], metric: str) -> RenderableType:
+    """One line a generation."""
+    rows = [
+        (
+            str(g.generation),
+            f"{g.as_of:%Y-%m-%d}",
+            f"{g.train_rows:,}",
+            f"{g.train_users:,}",
+            f"{g.exam_rows:,}",
+            number(g.metrics.get(metric)),
+            gain(g),
+            Text(g.verdict, style=COLOURS[g.verdict]),
+            g.alias,
+        )
+        for g in made
+    ]
+    names = ("generation", "as of", "train rows", "users", "exam rows", metric, "gain (interval)", "verdict", "alias")
+    return table(*names, rows=rows, right=("generation", "train rows", "users", "exam rows", metric))
+
+
+def gain(g: Generation) -> str:
+    """The difference to whom it was examined against, with its interval."""
+    if g.difference is None:
+        return "—"
+    against = f"generation {g.examined_against}" if g.examined_against else "the baseline"
+    d = g.difference
+    return f"{d.estimate:+.4f} ({d.low:+.4f} to {d.high:+.4f}) on {against}"
+
+
+def verdict(said: Verdict) -> RenderableType:
+    """A verdict with all its findings."""
+    findings = table("finding", "", "what was found", rows=[(f.name, f.status, f.detail) for f in said.findings])
+    return Group(Text(f"{said.decision}: {said.reason}", style=COLOURS[said.decision]), Text(), findings)
+
+
+def ledger(lines: Sequence[LedgerLine]) -> RenderableType:
+    """One line a closed window."""
+    fields = ("collected", "rows", "duplicate", "quarantined", "unlabelled", "late")
+    rows = [(line.window, *(f"{getattr(line, field):,}" for field in fields)) for line in lines]
+    return table("window", *fields, rows=rows, right=fields)
+
+
+def number(value: float | None) -> str:
+    """A metric to four places."""
+    return "—" if value is None else f"{value:.4f}"
+
+
+def _short(text: str, most: int = 28) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def steps(done: Sequence[Step]) -> RenderableType:
+    """One line a step of a backfill."""
+    rows = [
+        (f"{s.as_of:%Y-%m-%d}", Text(s.status, style=STATUS.get(s.status, "dim")), str(s.generation or ""), s.reason)
+        for s in done
+    ]
+    return table("as of", "came to", "generation", "because", rows=rows, right=("generation",))
+
+
+def status(found: Status) -> RenderableType:
+    """Where a wheel stands, in ten lines."""
+    waiting = f"{found.still_open:,} events in open windows, {found.waiting_rejected:,} refused rows"
+    lines = [
+        ("product", found.product),
+        ("windows", f"{found.windows:,} closed, the newest {found.newest_window or '—'}"),
+        ("dataset", str(found.totals)),
+        ("inbox", waiting),
+        ("generations", f"{found.generations:,}, and {found.unfinished:,} attempts that came to nothing"),
+        ("champion", named(found.champion)),
+        ("previous", named(found.previous)),
+    ]
+    lines += [("last move", moved(move)) for move in found.moves[-1:]]
+    return table("", "", rows=lines)
+
+
+def explained(told: Explained) -> RenderableType:
+    """Where a generation came from and why it was decided as it was."""
+    g = told.generation
+    facts = [
+        ("as of", f"{g.as_of:%Y-%m-%d %H:%M}Z, asked for by {g.trigger}"),
+        (
+            "rows",
+            f"{g.train_rows:,} of {g.train_users:,} users, windows {' to '.join(g.trained_windows)}",
+        ),
+        (
+            "exam",
+            f"{g.exam_rows:,} rows, windows {' to '.join(g.exam_windows)}, against {named(g.examined_against)}",
+        ),
+        ("data", f"data.dvc {g.dataset}"),
+        ("code", g.code or "not in a git repository"),
+        ("recipe", f"{g.tags.get('recipe', '—')}, config {g.config}, seed {g.seed}, {g.tags.get('rounds', '—')} trees"),
+        ("learned from", ", ".join(list(told.importance)[:5])),
+        *(("moved", moved(move)) for move in told.moves),
+    ]
+    decision = Verdict(g.verdict, g.reason, tuple(told.findings))
+    return Group(Text(f"generation {g.generation}", style="bold"), table("", "", rows=facts), Text(), verdict(decision))
+
+
+def compared(told: Compared) -> RenderableType:
+    """What differs between two generations."""
+    rows = [(key, _value(a), _value(b)) for key, (a, b) in told.differences.items()]
+    return table("", f"generation {told.a}", f"generation {told.b}", rows=rows)
+
+
+def named(generation: int) -> str:
+    """A generation by its number; 0 is the baseline."""
+    return f"generation {generation}" if generation else "the baseline"
+
+
+def moved(move: Move) -> str:
+    """A move of the champion in words."""
+    what = f"{move.action} by {move.who}: {named(move.before)} → {named(move.after)}"
+    return f"{move.when:%Y-%m-%d %H:%M}Z {what}, {move.why}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else "—" if value is None else str(value)

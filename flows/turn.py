@@ -1,0 +1,126 @@
+"""One revolution of the wheel: collect, close, version, fit, examine, decide, promote.
+
+Between tasks travel references, and each task can be run again after any crash: what is finished is taken up.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from flows import closing, deciding, inspect, learning
+from flows.lock import locked
+from flywheel.errors import DataError
+from flywheel.integrations.prefect_api import publish_table
+from flywheel.learn.plan import Plan, plan
+from flywheel.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What a turn came to. `generation` is 0 where it was skipped."""
+
+    status: str
+    reason: str
+    generation: int = 0
+    closed: int = 0
+    dataset: str = ""
+
+
+def dependency_failed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed for want of something outside, so that trying again may help."""
+    return isinstance(state.result(raise_on_failure=False), OSError)
+
+
+OUTCOME = {"promote": "passed", "keep": "kept", "reject": "rejected"}
+RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": 5, "retry_condition_fn": dependency_failed}
+
+
+@task(name="collect", **RETRY)
+def collect(root: Path, as_of: datetime, now: datetime) -> int:
+    """Bring new deliveries into the inbox; how many rows."""
+    return sum(taken.rows for taken in closing.take(Workspace.open(root), as_of, now))
+
+
+@task(name="close windows")
+def close(root: Path, as_of: datetime) -> int:
+    """Close every window that may be closed; how many."""
+    return len(closing.close(Workspace.open(root), as_of))
+
+
+@task(name="version data", **RETRY)
+def version(root: Path) -> str:
+    """Move data.dvc; its md5."""
+    return closing.version(Workspace.open(root))
+
+
+@task(name="fit")
+def fit(root: Path, planned: Plan, turn_id: str) -> None:
+    """Build the features and fit the challenger; it is kept under the turn's id."""
+    learning.fit(Workspace.open(root), planned, turn_id)
+
+
+@task(name="examine and record", **RETRY)
+def examine(root: Path, planned: Plan, turn: deciding.Turn) -> int:
+    """Have challenger and champion sit the exam, and record the generation; its number."""
+    return deciding.record(Workspace.open(root), planned, turn)
+
+
+@task(name="promote", **RETRY)
+def promote(root: Path, generation: int) -> bool:
+    """Move the champion alias if the verdict says so."""
+    return deciding.settle(Workspace.open(root), generation)
+
+
+@flow(name="turn", flow_run_name="turn as of {as_of}", log_prints=False)
+def turn(
+    workspace: Path,
+    as_of: datetime,
+    trigger: str = "schedule",
+    promote_champion: bool = True,
+    wait: bool = False,
+) -> Turned:
+    """Turn the wheel once, as of an instant."""
+    ws = Workspace.open(workspace)
+    with locked(ws.cache, "turn", wait=wait):
+        collect(ws.root, as_of, max(as_of, datetime.now(UTC)))
+        closed = close(ws.root, as_of)
+        md5 = version(ws.root) if closed else ""
+        turned = revolve(ws, as_of, trigger=trigger, move=promote_champion)
+    return replace(turned, closed=closed, dataset=turned.dataset or md5)
+
+
+def revolve(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehearse: bool = False) -> Turned:
+    """From closed windows to a decision.
+
+    Args:
+        ws: the workspace, held by the caller.
+        as_of: the instant to act as of.
+        trigger: what asked for it.
+        move: whether the champion alias may move.
+        rehearse: examine against who would have served, had every verdict of the backfill been followed.
+    """
+    try:
+        planned = plan(ws.ledger(), ws.config, as_of)
+        if planned.train_rows < ws.config.train.min_rows:
+            raise DataError(f"{planned.train_rows:,} training rows; it takes {ws.config.train.min_rows:,}")
+    except DataError as error:
+        return Turned("skipped", error.what)
+    turn_id = deciding.turn_id(ws, planned)
+    made = deciding.find(ws, turn_id)
+    new = made is None
+    if made is None:
+        against = deciding.rehearsed_champion(ws, as_of) if rehearse else deciding.champion(ws)
+        fit(ws.root, planned, turn_id)
+        number = examine(ws.root, planned, deciding.Turn(turn_id, as_of, trigger, version(ws.root), against))
+        made = deciding.generation(ws, number)
+        publish_table("verdict", inspect.findings(ws, made), f"generation {number}: {made.verdict}, {made.reason}")
+    if move and deciding.unsettled(ws, made) and promote(ws.root, made.generation):
+        return Turned("promoted", made.reason, made.generation, dataset=made.dataset)
+    if not new:
+        return Turned("skipped", f"nothing new since generation {made.generation}", made.generation)
+    return Turned(OUTCOME[made.verdict], made.reason, made.generation, dataset=made.dataset)

@@ -1,0 +1,52 @@
+"""Quality against data, as one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from flywheel.records import Generation
+
+INK, QUIET, BLUE = "#1f2933", "#9aa5b1", "#1565c0"
+MARKS = {
+    "promote": (BLUE, BLUE, "promoted"),
+    "keep": ("white", BLUE, "kept"),
+    "reject": ("#c62828", "#c62828", "rejected"),
+}
+
+
+def quality_against_data(made: Sequence[Generation], metric: str, product: str, path: Path) -> None:
+    """Draw each generation's metric against its training rows, with the baseline on the same exams, as a PNG."""
+    figure = Figure(figsize=(9, 5.2), dpi=130, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.08, 0.13, 0.89, 0.72))
+    made = sorted(made, key=lambda g: g.train_rows)
+    rows = [g.train_rows for g in made]
+    axes.plot(rows, [g.baseline[metric] for g in made], color=QUIET, marker=".", linewidth=1.5, label="baseline")
+    axes.plot(rows, [g.metrics[metric] for g in made], color=BLUE, linewidth=2, zorder=2)
+    for verdict, (face, edge, label) in MARKS.items():
+        chosen = [g for g in made if g.verdict == verdict]
+        if chosen:
+            x, y = [g.train_rows for g in chosen], [g.metrics[metric] for g in chosen]
+            axes.scatter(x, y, s=46, facecolor=face, edgecolor=edge, linewidth=1.8, zorder=3, label=label)
+    for g in made:
+        axes.annotate(str(g.generation), (g.train_rows, g.metrics[metric]), (0, 9), textcoords="offset points", ha="center",
+                      fontsize=8, color=INK)  # fmt: skip
+    axes.set_xlabel("training rows", color=INK)
+    axes.set_ylabel(metric, color=INK)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e7eb")
+    axes.legend(frameon=False, loc="lower right")
+    figure.text(0.08, 0.94, f"{product}: quality against data", fontsize=14, weight="bold", color=INK)
+    figure.text(
+        0.08,
+        0.885,
+        "each point is a generation, examined on rows newer than all it learned from",
+        fontsize=10,
+        color="#52606d",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
