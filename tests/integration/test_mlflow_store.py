@@ -1,6 +1,7 @@
 import logging
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import RegistryError
-from flywheel.integrations import mlflow_registry, mlflow_store, mlflow_tracking
+from flywheel.integrations import mlflow_registry, mlflow_store, mlflow_tracking, mlflow_ui
 from tests.integration.mlflow_world import QUIET, turn, world
 
 pytestmark = QUIET
@@ -84,3 +85,11 @@ def test_an_artifact_outside_of_the_workspace_is_not_followed(tmp_path: Path) ->
     for uri in ("/etc", "s3://elsewhere/x", "/x/mlruns/artifacts/../../../etc"):
         with pytest.raises(mlflow_store.IntegrityError, match="outside of the workspace"):
             store.local(uri)
+
+
+def test_a_taken_port_is_refused_rather_than_its_holder_shown(tmp_path: Path) -> None:
+    store = mlflow_store.create(tmp_path, "cinema")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RegistryError, match=f"port {port} on 127.0.0.1"), mlflow_ui.serve(store, port=port):
+            pass

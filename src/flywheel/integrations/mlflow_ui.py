@@ -49,7 +49,7 @@ def serve(store: Store, *, metric: str = "auc", port: int = 0, patience: float =
         RegistryError: it does not start, or not in time.
     """
     share(store, metric)
-    port = port or _free_port()
+    port = _claim(port)
     log = store.root / ".flywheel" / "mlflow-ui.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
@@ -135,10 +135,17 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def _claim(port: int) -> int:
+    # on a taken port, whoever holds it would answer for us
+    with socket.socket() as claim:
+        claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            claim.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RegistryError(
+                f"port {port} on 127.0.0.1 cannot be used", why=str(error), next="flywheel ui --port 0"
+            ) from None
+        return int(claim.getsockname()[1])
 
 
 def _await(child: "subprocess.Popen[bytes]", port: int, log: Path, patience: float) -> None:
