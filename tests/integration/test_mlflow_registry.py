@@ -1,4 +1,5 @@
 import pickle
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from flywheel.errors import IntegrityError, RegistryError
 from flywheel.integrations import mlflow_model, mlflow_registry, mlflow_tracking
 from flywheel.integrations.mlflow_registry import State
 from flywheel.integrations.mlflow_store import DATABASE, Store, create
+from flywheel.integrations.mlflow_store import open as open_store
 from flywheel.records import Move
 from tests.integration.mlflow_world import FEATURES, QUIET, parts, world
 
@@ -19,9 +21,15 @@ pytestmark = QUIET
 WHEN = datetime(2014, 12, 2, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world(tmp_path_factory.mktemp("made"), 2).root
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return world(tmp_path, 2)
+def store(made: Path, tmp_path: Path) -> Store:
+    shutil.copytree(made, tmp_path / "copy")
+    return open_store(tmp_path / "copy", "cinema")
 
 
 def folder(store: Store, generation: int) -> Path:
