@@ -47,7 +47,7 @@ def root(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make a workspace.")],
-    source: Annotated[str, typer.Option("--from", help="A file, a glob, or a SQLAlchemy URL to read.")],
+    source: Annotated[str | None, typer.Option("--from", help="A file, a glob, or a SQLAlchemy URL to read.")] = None,
     timestamp: Annotated[str | None, typer.Option(help="Column: when it happened.")] = None,
     label: Annotated[str | None, typer.Option(help='Column, or "rating >= 4": how it was received.')] = None,
     user: Annotated[str | None, typer.Option(help="Column: to whom.")] = None,
@@ -63,9 +63,16 @@ def init(
     name: Annotated[str | None, typer.Option(help="The product's name; the folder's, if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the mapping and write nothing.")] = False,
 ) -> None:
-    """Make a workspace from a file of interactions: shows how each column is understood, then writes it."""
+    """Make a workspace from a file of interactions: shows how each column is understood, then writes it.
+
+    Without --from, a folder that has a flywheel.toml already, such as a clone, gets what it lacks.
+    """
     from flows import show, starting
 
+    if source is None:
+        lacking = starting.complete(folder)
+        say(f"{folder} is ready" + (": next, dvc pull" if lacking else ""))
+        return
     given = {
         "timestamp": timestamp, "label": label, "user": user, "item": item, "request": request, "event_id": event_id,
         "label_time": label_time, "position": position, "propensity": propensity, "table": table, "query": query,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel.config import Config, SourceConfig
+from flywheel.config import Config, SourceConfig, load
 from flywheel.errors import ConfigError
 from flywheel.infer import Given, Proposal, infer
 from flywheel.integrations import dvc_data, git_repo, gx_profile, mlflow_store
@@ -47,6 +47,23 @@ def start(root: Path, url: str, given: Given, *, name: str | None = None, look_o
     return Started(proposal, written)
 
 
+def complete(root: Path) -> tuple[str, ...]:
+    """Make what a workspace with a flywheel.toml lacks, such as a fresh clone; what is there is left as it is.
+
+    Returns:
+        What was made, in words.
+    """
+    config = settings.load(root)
+    made = []
+    if not (root / ".dvc").is_dir():
+        dvc_data.init(root)
+        made.append("a DVC repository")
+    if not (root / mlflow_store.DATABASE).is_file():
+        mlflow_store.create(root, config.product.name)
+        made.append("an MLflow store without generations")
+    return tuple(made)
+
+
 def create(root: Path, config: Config, suites: Mapping[str, Mapping[str, Any]]) -> tuple[Path, ...]:
     """Make `root` a workspace of this config: its files, a git and DVC repository, and an MLflow store."""
     dvc_data.init(root)
@@ -56,6 +73,20 @@ def create(root: Path, config: Config, suites: Mapping[str, Mapping[str, Any]]) 
         root, f"Start the wheel of {config.product.name}", [str(path.relative_to(root)) for path in written]
     )
     return written
+
+
+def complete(root: Path) -> bool:
+    """Make what a clone of a workspace lacks, DVC's folder and an MLflow store; whether `dvc pull` is still to come.
+
+    What is there stays as it is.
+
+    Raises:
+        ConfigError: there is no flywheel.toml to go by.
+    """
+    config = load(root)
+    dvc_data.init(root)
+    mlflow_store.create(root, config.product.name)
+    return (root / "data.dvc").exists() and not (root / "data").exists()
 
 
 def _seen_from(root: Path, url: str) -> str:
