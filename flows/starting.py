@@ -47,23 +47,6 @@ def start(root: Path, url: str, given: Given, *, name: str | None = None, look_o
     return Started(proposal, written)
 
 
-def complete(root: Path) -> tuple[str, ...]:
-    """Make what a workspace with a flywheel.toml lacks, such as a fresh clone; what is there is left as it is.
-
-    Returns:
-        What was made, in words.
-    """
-    config = settings.load(root)
-    made = []
-    if not (root / ".dvc").is_dir():
-        dvc_data.init(root)
-        made.append("a DVC repository")
-    if not (root / mlflow_store.DATABASE).is_file():
-        mlflow_store.create(root, config.product.name)
-        made.append("an MLflow store without generations")
-    return tuple(made)
-
-
 def create(root: Path, config: Config, suites: Mapping[str, Mapping[str, Any]]) -> tuple[Path, ...]:
     """Make `root` a workspace of this config: its files, a git and DVC repository, and an MLflow store."""
     dvc_data.init(root)
