@@ -93,10 +93,11 @@ def turn(
     as_json: Json = False,
 ) -> None:
     """Turn the wheel once: collect, validate, train, examine, decide, promote."""
-    from flows import run
+    from flows import inspect, run, show
 
-    turned = run.turn(opened(), instant(as_of), promote=promote, wait=wait, on_progress=progress())
-    out(as_json, turned, lambda: say(f"{turned.status}: {turned.reason}"))
+    ws = opened()
+    turned = run.turn(ws, instant(as_of), promote=promote, wait=wait, on_progress=progress())
+    out(as_json, turned, lambda: console().print(show.turned(turned, inspect.closed(ws, turned.closed))))
 
 
 @app.command()
@@ -220,7 +221,7 @@ def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000)
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="A scratch folder for the demo's workspace.")] = Path("build/demo"),
-    weeks: Annotated[int, typer.Option(help="Weeks of the simulated product.", min=4)] = 12,
+    weeks: Annotated[int, typer.Option(help="Weeks of the simulated product.", min=4)] = 8,
 ) -> None:
     """Simulate a small streaming service, turn its wheel week by week, and draw what came of it."""
     from flows.demo import run_demo

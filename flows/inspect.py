@@ -1,6 +1,7 @@
 """What people ask of a workspace: where it stands, which generations it has, where one came from."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,15 @@ class Status:
     champion: int
     previous: int
     moves: list[Move]
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What windows that were just closed came to, and why rows were quarantined, the most frequent reason first."""
+
+    windows: int
+    totals: dataset.Totals
+    reasons: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,16 @@ def status(ws: Workspace) -> Status:
         previous=state.previous,
         moves=mlflow_registry.moves(store),
     )
+
+
+def closed(ws: Workspace, count: int) -> Closed:
+    """The newest `count` closed windows together."""
+    lines = ws.ledger()[-count:] if count else ()
+    held = [dataset.read_quarantine(ws.data, line.window) for line in lines if line.quarantined]
+    against = Counter(
+        reason for table in held if table for row in table.column("reasons").to_pylist() for reason in row
+    )
+    return Closed(len(lines), dataset.totals(lines), dict(against.most_common()))
 
 
 def generations(ws: Workspace) -> list[Generation]:

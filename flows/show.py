@@ -11,7 +11,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from flows.backfill import Step
-    from flows.inspect import Compared, Explained, Status
+    from flows.inspect import Closed, Compared, Explained, Status
+    from flows.turn import Turned
     from flywheel.infer import Proposal
 from flywheel.records import Generation, LedgerLine, Move, Verdict
 
@@ -89,6 +90,15 @@ def number(value: float | None) -> str:
 
 def _short(text: str, most: int = 28) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def turned(came_to: Turned, closed: Closed) -> RenderableType:
+    """What a turn closed, what it kept out and why, and what was decided."""
+    lines = [Text(f"closed {closed.windows:,} windows: {closed.totals}")] if closed.windows else []
+    lines += [Text(f"  quarantined {count:,}: {reason}", style="yellow") for reason, count in closed.reasons.items()]
+    number = f"generation {came_to.generation} " if came_to.generation and came_to.status != "skipped" else ""
+    lines.append(Text(f"{number}{came_to.status}: {came_to.reason}", style=STATUS.get(came_to.status, "")))
+    return Group(*lines)
 
 
 def steps(done: Sequence[Step]) -> RenderableType:

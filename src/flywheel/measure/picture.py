@@ -9,11 +9,11 @@ from matplotlib.ticker import FuncFormatter
 
 from flywheel.records import Generation
 
-INK, QUIET, BLUE = "#1f2933", "#9aa5b1", "#1565c0"
-MARKS = {
-    "promote": (BLUE, BLUE, "promoted"),
-    "keep": ("white", BLUE, "kept"),
-    "reject": ("#c62828", "#c62828", "rejected"),
+INK, QUIET, BLUE, RED = "#1f2933", "#9aa5b1", "#1565c0", "#c62828"
+MARKS = {  # by verdict: fill, outline, name
+    "promote": (BLUE, BLUE, "passed the gate"),
+    "keep": ("white", BLUE, "kept back"),
+    "reject": (RED, RED, "rejected"),
 }
 
 
@@ -32,14 +32,14 @@ def quality_against_data(made: Sequence[Generation], metric: str, product: str, 
             x, y = [g.train_rows for g in chosen], [g.metrics[metric] for g in chosen]
             axes.scatter(x, y, s=46, facecolor=face, edgecolor=edge, linewidth=1.8, zorder=3, label=label)
     for g in made:
-        axes.annotate(str(g.generation), (g.train_rows, g.metrics[metric]), (0, 9), textcoords="offset points", ha="center",
-                      fontsize=8, color=INK)  # fmt: skip
+        at = (g.train_rows, g.metrics[metric])
+        axes.annotate(str(g.generation), at, (0, 9), textcoords="offset points", ha="center", fontsize=8, color=INK)
     axes.set_xlabel("training rows", color=INK)
     axes.set_ylabel(metric, color=INK)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e7eb")
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.98, 0.985), ncols=2, fontsize=9)
     figure.text(0.08, 0.94, f"{product}: quality against data", fontsize=14, weight="bold", color=INK)
     figure.text(
         0.08,
