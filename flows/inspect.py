@@ -89,9 +89,8 @@ def closed(ws: Workspace, count: int) -> Closed:
     """The newest `count` closed windows together."""
     lines = ws.ledger()[-count:] if count else ()
     held = [dataset.read_quarantine(ws.data, line.window) for line in lines if line.quarantined]
-    against = Counter(
-        reason for table in held if table for row in table.column("reasons").to_pylist() for reason in row
-    )
+    reasons = [reason for table in held if table for row in table.column("reasons").to_pylist() for reason in row]
+    against = Counter(reason.partition(": ")[0] for reason in reasons)  # what follows is the row's own value
     return Closed(len(lines), dataset.totals(lines), dict(against.most_common()))
 
 
