@@ -1,0 +1,114 @@
+"""Imports point one way, each library has its owners, and importing the package loads none of the heavy ones."""
+
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from graphlib import TopologicalSorter
+
+from tests.architecture.tree import ROOT, Import, imports, modules
+
+HEAVY = ("prefect", "mlflow", "dvc", "great_expectations", "xgboost", "pandas")
+
+GROUND = {"config", "content", "errors", "fingerprint", "parquet", "records", "schema", "segments", "windows"}
+ARCS = {"data", "learn", "measure"}
+MAY_IMPORT = {  # a room, and the rooms that its modules may import
+    **dict.fromkeys(GROUND | ARCS, GROUND),
+    "scaffold": GROUND,
+    "sources": GROUND | {"sources"},
+    "infer": GROUND | {"infer", "sources"},
+    "integrations": GROUND | {"integrations"},
+    "simulator": GROUND | {"simulator"},
+    "workspace": GROUND | ARCS | {"integrations", "sources"},
+    "flywheel": {"workspace"},
+    "flows": GROUND
+    | ARCS
+    | {"flows", "infer", "integrations", "scaffold", "simulator", "sources", "workspace", "flywheel"},
+}
+WITHIN_AN_ARC = {  # the steps of an arc know nothing of each other, but for these
+    ("flywheel.data.collect", "flywheel.data.quarantine"),
+    ("flywheel.learn.evaluate", "flywheel.learn.metrics"),
+    ("flywheel.learn.matrix", "flywheel.learn.custom"),
+    ("flywheel.learn.matrix", "flywheel.learn.features"),
+    ("flywheel.learn.matrix", "flywheel.learn.state"),
+    ("flywheel.learn.state", "flywheel.learn.features"),
+    ("flywheel.learn.train", "flywheel.learn.features"),
+}
+OWNERS = {  # a library, and the modules that may import it
+    "prefect": ["flows.*", "flywheel.integrations.prefect_*"],
+    "mlflow": ["flywheel.integrations.mlflow_*"],
+    "dvc": ["flywheel.integrations.dvc_*"],
+    "dvc_data": ["flywheel.integrations.dvc_*"],
+    "great_expectations": ["flywheel.integrations.gx_*"],
+    "xgboost": ["flywheel.learn.train", "flywheel.integrations.mlflow_model"],
+    "sqlalchemy": ["flywheel.sources.*", "flywheel.integrations.mlflow_store"],
+    "fsspec": ["flywheel.sources.*"],
+    "matplotlib": ["flywheel.integrations.mlflow_plots", "flywheel.measure.picture"],
+    "uvicorn": ["flywheel.integrations.prefect_server"],
+    "fastapi": ["flywheel.integrations.prefect_server"],
+    "starlette": ["flywheel.integrations.prefect_server"],
+    "typer": ["flows.cli"],
+    "rich": ["flows.cli", "flows.show"],
+}
+DISTRIBUTIONS = {  # where a module's name is not that of what is installed for it
+    "dvc_data": "dvc",
+    "great_expectations": "great-expectations",
+    "starlette": "fastapi",
+    "xgboost": "xgboost-cpu",
+    "yaml": "pyyaml",
+}
+
+
+def ours(found: Import) -> bool:
+    return found.target.partition(".")[0] in ("flywheel", "flows")
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for found in filter(ours, imports()):
+        target = modules()[found.target]
+        same_arc = found.by.room == target.room and found.by.room in ARCS
+        allowed = (
+            (found.by.name, target.name) in WITHIN_AN_ARC if same_arc else target.room in MAY_IMPORT[found.by.room]
+        )
+        if not allowed:
+            wrong.append(f"{found.where}: {found.by.name} must not import {target.name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_a_rule_and_every_rule_a_use() -> None:
+    used = {(found.by.name, found.target) for found in imports()}
+    assert {module.room for module in modules().values()} == set(MAY_IMPORT)
+    assert used >= WITHIN_AN_ARC
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = {
+        name: {f.target for f in imports() if ours(f) and f.by.name == name and not f.checked_only}
+        for name in modules()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError with the modules of the circle
+
+
+def test_each_library_is_imported_by_its_owners_only() -> None:
+    wrong = [
+        f"{found.where}: {found.target.partition('.')[0]} belongs to {', '.join(owners)}"
+        for found in imports()
+        if (owners := OWNERS.get(found.target.partition(".")[0]))
+        and not any(fnmatch(found.by.name, owner) for owner in owners)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {line.partition(">")[0].partition("[")[0].strip() for line in project["dependencies"]}
+    tops = {found.target.partition(".")[0] for found in imports() if not ours(found)}
+    used = {DISTRIBUTIONS.get(name, name) for name in tops - set(sys.stdlib_module_names)}
+    assert used == declared
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    program = f"import flywheel, sys; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
