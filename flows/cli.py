@@ -5,9 +5,9 @@ Every library is imported inside the command that needs it, so that `--help` ans
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from rich.console import Console
 
+    from flows.progress import Listener
     from flywheel.workspace import Workspace
 
 app = typer.Typer(
@@ -96,7 +99,7 @@ def turn(
     from flows import inspect, run, show
 
     ws = opened()
-    turned = run.turn(ws, instant(as_of), promote=promote, wait=wait, on_progress=progress())
+    turned = run.turn(ws, instant(as_of), promote=promote, wait=wait, on_progress=progress)
     out(as_json, turned, lambda: console().print(show.turned(turned, inspect.closed(ws, turned.closed))))
 
 
@@ -114,7 +117,7 @@ def backfill(
     from flows import run, show
 
     times = None if start is None else instant(start), None if end is None else instant(end)
-    made = run.backfill(opened(), every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress())
+    made = run.backfill(opened(), every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress)
     out(as_json, made, lambda: console().print(show.steps(made)))
 
 
@@ -178,7 +181,7 @@ def rebuild(generation: Number, as_json: Json = False) -> None:
     """Train a generation again from its own data, config and seed, and say whether it is the same."""
     from flows import rebuilding
 
-    told = rebuilding.rebuild(opened(), generation, on_progress=progress())
+    told = rebuilding.rebuild(opened(), generation, on_progress=progress)
     out(as_json, told, lambda: say(told.says))
     raise typer.Exit(0 if told.identical else 1)
 
@@ -200,22 +203,27 @@ def docs(last: Annotated[int, typer.Option(help="So many of the newest windows."
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 5000) -> None:
-    """Serve MLflow on loopback and print the link to the chart of quality against data."""
-    import time
+def ui(
+    port: Annotated[int | None, typer.Option(help="The port on 127.0.0.1; 5000, or 4200 for runs.")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="Prefect's pages: what ran when, instead of MLflow's.")] = False,
+) -> None:
+    """Serve MLflow's pages on loopback and print the link to the chart of quality against data."""
+    ws = opened()
+    if runs:
+        from flywheel.integrations import prefect_api
 
+        prefect_api.serve_ui(ws.root, port or 4200, lambda url: say(f"every run   {url}\nStop with Ctrl-C."))
+        return
     from flows import deciding
     from flywheel.integrations import mlflow_ui
 
-    ws = opened()
-    with mlflow_ui.serve(deciding.open_store(ws), metric=ws.config.metric, port=port) as running:
+    with mlflow_ui.serve(deciding.open_store(ws), metric=ws.config.metric, port=port or 5000) as running:
         say(f"quality against data   {running.chart}")
         say(f"every generation       {running.table}")
         if running.curve:
             say(f"the learning curve     {running.curve}")
         say("Stop with Ctrl-C.")
-        while True:
-            time.sleep(3600)
+        signal.pause()
 
 
 @app.command()
@@ -226,7 +234,7 @@ def demo(
     """Simulate a small streaming service, turn its wheel week by week, and draw what came of it."""
     from flows.demo import run_demo
 
-    run_demo(folder, weeks, say=say, show_it=console().print, on_progress=progress())
+    run_demo(folder, weeks, say=say, show_it=console().print, on_progress=progress)
 
 
 def opened() -> "Workspace":
@@ -281,44 +289,14 @@ def plain(value: object) -> object:
     """What JSON has no word for."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    return str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar a stage with rate and remaining time on a terminal; one line a finished stage elsewhere."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+def progress() -> "AbstractContextManager[Listener]":
+    """How far a long command is, on standard error."""
+    from flows.bars import bars
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    from rich.console import Console
-
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
-        tasks: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(tasks[stage], completed=done, total=total or None)
-
-        yield tell
-
-
-def progress() -> Any:
-    """How far a long command is, for whoever watches."""
-    return _bars
+    return bars(lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def main() -> None:
