@@ -5,12 +5,14 @@ A read asks the newest segment first. Older segments are merged now and then, so
 of steps that grows with the logarithm of the history (a log-structured merge tree of `.npy` files).
 
 Everything here is a cache. One file, `manifest.json`, names the segments and their checksums, and is replaced in
-one step: a process killed anywhere leaves the old tables or the new ones.
+one step: a process killed anywhere leaves the old tables or the new ones. A segment is hashed when it is first
+opened and again whenever its stat has changed since: to hash all of history at each window would cost the history.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,25 @@ from flywheel.errors import IntegrityError
 
 Keys = npt.NDArray[np.uint64]
 Entries = npt.NDArray[np.void]
+Bytes = npt.NDArray[np.uint8]
 MANIFEST = "manifest.json"
+_SETTLED = 50_000_000  # ns; a file changed more recently may change again within the same tick of its clock
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The keys touched since the segment before it, with their values as of window `upto`."""
+    """The keys touched since the segment before it, with their values as of window `upto`.
+
+    Its file holds the keys, ascending, then the rest of each entry in the same order; `stat` is that of the file
+    when its bytes were last seen to be right, and empty while that is too recent to tell.
+    """
 
     table: str
     upto: int
     rows: int
     file: str
     checksum: str
+    stat: tuple[int, ...] = ()
 
 
 def hash_names(values: list[str]) -> Keys:
@@ -70,7 +79,7 @@ class Segments:
         chain: Callable[[int], str | None],
     ) -> None:
         self._folder, self.tables, self.keep, self._chain = folder, dict(tables), keep, chain
-        self._arrays: dict[str, Entries] = {}
+        self._contents: dict[str, Bytes] = {}
         self.newest: int | None = None
         self.notes: dict[str, Any] = {}
         self._segments: list[Segment] = []
@@ -100,11 +109,9 @@ class Segments:
         for segment in sorted((s for s in self._segments if s.table == table and s.upto <= at), key=lambda s: -s.upto):
             if not len(pending):
                 break
-            array = self._array(segment)
-            place = np.searchsorted(array["key"], wanted)
-            place[place == len(array)] = 0
-            hit = array["key"][place] == wanted if len(array) else np.zeros(len(wanted), dtype=bool)
-            entries[pending[hit]] = array[place[hit]]
+            stored, values = self._open(segment)
+            place, hit = _find(stored, wanted)
+            entries[pending[hit]] = _joined(wanted[hit], values[place[hit]], entries.dtype)
             found[pending[hit]] = True
             pending, wanted = pending[~hit], wanted[~hit]
         return found, entries
@@ -117,7 +124,7 @@ class Segments:
         self._folder.mkdir(parents=True, exist_ok=True)
         segments = list(self._segments)
         for upto, tables in blocks:
-            segments += [self._write(name, upto, _sorted(tables[name])) for name in self.tables]
+            segments += [self._write(name, upto, *_sorted(tables[name])) for name in self.tables]
             self.newest = upto
         self.notes = {**self.notes, **(notes or {})}
         self._segments = [s for name in self.tables for s in self._compacted([s for s in segments if s.table == name])]
@@ -130,42 +137,47 @@ class Segments:
         young = segments[len(old) :]
         while len(old) > 1 and old[-2].rows <= 2 * old[-1].rows:
             older, newer = old[-2:]
-            a, b = self._array(older), self._array(newer)
-            place = np.searchsorted(b["key"], a["key"])
-            place[place == len(b)] = 0
-            replaced = b["key"][place] == a["key"] if len(b) else np.zeros(len(a), dtype=bool)
-            both = _sorted(np.concatenate([a[~replaced], b]))
-            old[-2:] = [self._write(older.table, newer.upto, both)]
+            old[-2:] = [self._write(older.table, newer.upto, *_merged(self._open(older), self._open(newer)))]
         return old + young
 
-    def _write(self, table: str, upto: int, entries: Entries) -> Segment:
-        checksum = xxhash.xxh3_64_hexdigest(as_bytes(entries))
+    def _write(self, table: str, upto: int, keys: Keys, values: Entries) -> Segment:
+        content = np.concatenate([keys.view(np.uint8), values.view(np.uint8)])
+        checksum = xxhash.xxh3_64_hexdigest(content.data)
         file = f"{table}.{upto}.{checksum}.npy"
         partial = self._folder / f"{file}.partial"
         with partial.open("wb") as stream:
-            np.save(stream, entries)
+            np.save(stream, content)
         partial.replace(self._folder / file)
-        self._arrays[file] = entries
-        return Segment(table, upto, len(entries), file, checksum)
+        self._contents[file] = content
+        return Segment(table, upto, len(keys), file, checksum)
 
-    def _array(self, segment: Segment) -> Entries:
-        """A segment's entries, mapped, checked against its checksum when first opened."""
-        if segment.file not in self._arrays:
+    def _open(self, segment: Segment) -> tuple[Keys, Entries]:
+        """A segment's keys and the rest of its entries, mapped, checked when first opened or changed since."""
+        if segment.file not in self._contents:
             path = self._folder / segment.file
             try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                stat = _stat(path)
+                content = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise IntegrityError(f"cached state {segment.file} cannot be read", why=str(error)) from None
-            if xxhash.xxh3_64_hexdigest(as_bytes(array)) != segment.checksum:
-                raise IntegrityError(f"cached state {segment.file} is not what was written")
-            self._arrays[segment.file] = array
-        return self._arrays[segment.file]
+            if stat != segment.stat:
+                if xxhash.xxh3_64_hexdigest(as_bytes(content)) != segment.checksum:
+                    raise IntegrityError(f"cached state {segment.file} is not what was written")
+                self._settle(segment, stat)
+            self._contents[segment.file] = content
+        keys = self._contents[segment.file][: 8 * segment.rows].view(np.uint64)
+        return keys, self._contents[segment.file][8 * segment.rows :].view(_rest(self.tables[segment.table]))
+
+    def _settle(self, segment: Segment, stat: tuple[int, ...]) -> None:
+        """Note the stat under which a segment was right; the next `put` keeps the note."""
+        if time.time_ns() - max(stat[-2:]) > _SETTLED:
+            self._segments = [replace(s, stat=stat) if s.file == segment.file else s for s in self._segments]
 
     def _read_manifest(self) -> None:
         """Take up what is stored, unless it was made from other data or by another version."""
         try:
             stored = json.loads((self._folder / MANIFEST).read_text())
-            segments = [Segment(**s) for s in stored["segments"]]
+            segments = [Segment(**{**s, "stat": tuple(s["stat"])}) for s in stored["segments"]]
             newest, address, notes = int(stored["newest"]), str(stored["address"]), dict(stored["notes"])
         except (OSError, ValueError, KeyError, TypeError):
             return
@@ -187,8 +199,53 @@ class Segments:
         for path in self._folder.glob("*.npy*"):
             if path.name not in named:
                 path.unlink()
-                self._arrays.pop(path.name, None)
+                self._contents.pop(path.name, None)
 
 
-def _sorted(entries: Entries) -> Entries:
-    return entries[np.argsort(entries["key"], kind="stable")]
+def _stat(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _rest(entry: np.dtype[np.void]) -> np.dtype[np.void]:
+    """An entry's record without its key."""
+    assert entry.names is not None
+    return np.dtype([(name, entry[name]) for name in entry.names[1:]])
+
+
+def _joined(keys: Keys, values: Entries, entry: np.dtype[np.void]) -> Entries:
+    whole = np.empty((len(keys), entry.itemsize), dtype=np.uint8)
+    whole[:, :8] = keys.view(np.uint8).reshape(-1, 8)
+    whole[:, 8:] = _octets(values)
+    return whole.view(entry)[:, 0]
+
+
+def _sorted(entries: Entries) -> tuple[Keys, Entries]:
+    keys = np.ascontiguousarray(entries["key"])
+    order = np.argsort(keys)
+    rest = np.ascontiguousarray(_octets(entries)[:, 8:])
+    return keys[order], rest[order].view(_rest(entries.dtype))[:, 0]
+
+
+def _octets(entries: Entries) -> Bytes:
+    return np.ascontiguousarray(entries).view(np.uint8).reshape(len(entries), entries.dtype.itemsize)
+
+
+def _find(stored: Keys, wanted: Keys) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Where each wanted key would stand among the stored, and whether it does."""
+    place = np.searchsorted(stored, wanted)
+    place[place == len(stored)] = 0
+    return place, stored[place] == wanted if len(stored) else np.zeros(len(wanted), dtype=bool)
+
+
+def _merged(older: tuple[Keys, Entries], newer: tuple[Keys, Entries]) -> tuple[Keys, Entries]:
+    """Both, ascending; what the newer one says of a key replaces what the older one said."""
+    stays = ~_find(newer[0], older[0])[1]
+    place = np.searchsorted(older[0][stays], newer[0]) + np.arange(len(newer[0]))
+    from_older = np.ones(int(stays.sum()) + len(newer[0]), dtype=bool)
+    from_older[place] = False
+    keys = np.empty(len(from_older), dtype=np.uint64)
+    values = np.empty(len(from_older), dtype=newer[1].dtype)
+    keys[from_older], keys[place] = older[0][stays], newer[0]
+    values[from_older], values[place] = older[1][stays], newer[1]
+    return keys, values

@@ -16,7 +16,7 @@ import xxhash
 
 from flywheel.config import Config
 from flywheel.errors import DataError, IntegrityError
-from flywheel.learn import custom, features, state
+from flywheel.learn import coding, custom, features, state
 from flywheel.learn.custom import Custom
 from flywheel.learn.features import Matrix, Spec
 from flywheel.segments import Segments, as_bytes
@@ -45,7 +45,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """A short hash of the config, the code and the functions that make the columns."""
-        code = b"".join(Path(str(module.__file__)).read_bytes() for module in (features, state, custom))
+        code = b"".join(Path(str(module.__file__)).read_bytes() for module in (coding, features, state, custom))
         config = self.spec.config.fingerprint("contract", "attributes", "windows", "features")
         return hashlib.sha256(b"\0".join([code, config.encode(), self.custom.fingerprint.encode()])).hexdigest()[:12]
 

@@ -5,18 +5,24 @@ the first time. Within a block keys have dense codes and counters live in plain 
 `Segments`. Both give the same bits, for the arithmetic per key is the same.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flywheel.learn import features
-from flywheel.learn.features import Coded, Codes, Column, Floats, Matrix, Spec
+from flywheel.learn import coding, features
+from flywheel.learn.coding import Coded, Codes, Places
+from flywheel.learn.features import Floats, Matrix, Spec
 from flywheel.segments import Entries, Segments
 
 VOCABULARY = "vocabulary"
+Vocabularies = dict[str, dict[int, tuple[int, int]]]
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @dataclass
@@ -24,9 +30,35 @@ class Counters:
     """The counters of one key over a block, dense: place i belongs to `coded.hashes[i]`."""
 
     coded: Coded
+    decay: Floats
     entries: Entries
     known: npt.NDArray[np.bool_]
     dirty: npt.NDArray[np.bool_]
+
+    def take(self, codes: npt.NDArray[Any]) -> tuple[Entries, npt.NDArray[np.bool_]]:
+        """Copies of some keys' entries, and which of them are known."""
+        return self.entries.take(codes), self.known.take(codes)
+
+    def fold(self, position: int, window: int, labels: Floats, labelled: npt.NDArray[np.bool_]) -> None:
+        """Move the counters past one window; only its labelled rows teach, late ones included."""
+        if self.coded.offsets is not None:
+            lengths = np.diff(self.coded.offsets[position])
+            labels, labelled = np.repeat(labels, lengths), np.repeat(labelled, lengths)
+        places = self.coded.windows[position]
+        taught, counts, sums = coding.tally(places, labels, labelled)
+        codes = places.distinct[taught].astype(np.intp)
+        entries, known = self.take(codes)
+        features.fold(entries, known, window, (counts, sums), self.decay)
+        whole = f"V{entries.itemsize}"  # NumPy copies an entry at once if it knows nothing of its fields
+        self.entries.view(whole)[codes] = entries.view(whole)
+        self.known[codes] = True
+        self.dirty[codes] = True
+
+    def snapshot(self) -> Entries:
+        """The entries moved since the last snapshot."""
+        moved = self.entries.take(np.flatnonzero(self.dirty))
+        self.dirty[:] = False
+        return moved
 
 
 def key_columns(spec: Spec) -> list[str]:
@@ -51,198 +83,186 @@ def advance(
     """
     order = sorted(windows)
     tables = [windows[w] for w in order]
-    position = {w: i for i, w in enumerate(order)}
     start = order[0] - 1 if store.newest is None else store.newest
-    columns = _code(spec, tables)
-    vocabularies = _vocabularies(spec, store, order, columns)
-    rows = [len(t) for t in tables]
-    counters = [_dense(store, i, features.code_counter(c, columns, rows), start) for i, c in enumerate(spec.counters)]
-    span = max(order[-1], *asked, order[0]) - order[0] + 1 if store.newest is None else _span(store, order)
-    decays = [spec.decay(i, span) for i in range(len(counters))]
-    look = _Look(spec, store, counters, decays, columns, vocabularies)
-
-    if store.newest is None:
-        asked = {window: max(at, start) for window, at in asked.items()}  # before all data nothing is known
-    for window, at in sorted(asked.items()):
-        if at < start:
-            yield window, look.matrix(tables[position[window]], position[window], at, dense=False)
-    waiting = sorted((at, window) for window, at in asked.items() if at >= start)
-    snapshots: list[tuple[int, dict[str, Entries]]] = []
-    for at in range(start, order[-1] + 1):
-        if at > start:
-            _fold(counters, decays, tables[position[at]], position[at], at)
-            if at >= order[-1] - store.keep:
-                snapshots.append((at, _snapshot(counters)))
-        while waiting and waiting[0][0] == at:
-            window = waiting.pop(0)[1]
-            yield window, look.matrix(tables[position[window]], position[window], at, dense=True)
+    span = order[-1] - int(store.notes.get("first", order[0])) + 1
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        columns = _code(spec, tables, pool.map)
+        vocabularies = _vocabularies(spec, store, order, columns)
+        rows = [len(t) for t in tables]
+        counters = list(
+            pool.map(
+                lambda i: _dense(store, spec, i, coding.code_counter(spec.counters[i], columns, rows), span),
+                range(len(spec.counters)),
+            )
+        )
+        block = _Block(spec, store, order, tables, counters, columns, vocabularies)
+        if store.newest is None:
+            asked = {window: max(at, start) for window, at in asked.items()}  # before all data nothing is known
+        yield from ((w, block.matrix(w, at, pool.map)) for w, at in sorted(asked.items()) if at < start)
+        waiting = sorted((at, window) for window, at in asked.items() if at >= start)
+        snapshots: list[tuple[int, dict[str, Entries]]] = []
+        for at in range(start, order[-1] + 1):
+            if at > start:
+                block.fold(at, pool.map)
+                if at >= order[-1] - store.keep:
+                    snapshots.append((at, {features.table(i): c.snapshot() for i, c in enumerate(counters)}))
+            while waiting and waiting[0][0] == at:
+                window = waiting.pop(0)[1]
+                yield window, block.matrix(window, at, pool.map)
     if snapshots:
         store.put(snapshots, {VOCABULARY: vocabularies, "first": store.notes.get("first", order[0])})
 
 
-def _span(store: Segments, order: list[int]) -> int:
-    return max(order) - int(store.notes["first"]) + 1
+def _code(spec: Spec, tables: list[pa.Table], spread: Spread) -> dict[str, Coded]:
+    keys = [c for counter in spec.counters for c in counter.key]
+    names = list(dict.fromkeys([*keys, *spec.config.categorical]))
+    return dict(zip(names, spread(lambda name: coding.code_column(tables, name), names), strict=True))
 
 
-def _code(spec: Spec, tables: list[pa.Table]) -> dict[str, Column]:
-    names = dict.fromkeys(c for counter in spec.counters for c in counter.key)
-    return {
-        name: features.code_column(tables, name)
-        for name in [*names, *(c for c in spec.config.categorical if c not in names)]
-    }
-
-
-def _dense(store: Segments, counter: int, coded: Coded, at: int) -> Counters:
-    """Bring the counters of a block's keys in from the store."""
+def _dense(store: Segments, spec: Spec, counter: int, coded: Coded, span: int) -> Counters:
+    """The counters of a block's keys as the store has them."""
     if store.newest is None:
         entries = np.zeros(len(coded.hashes), dtype=store.tables[features.table(counter)])
         known = np.zeros(len(entries), dtype=bool)
     else:
-        known, entries = store.get(features.table(counter), coded.hashes, at)
+        known, entries = store.get(features.table(counter), coded.hashes, store.newest)
     entries["key"] = coded.hashes
-    return Counters(coded, entries, known, np.zeros(len(entries), dtype=bool))
+    return Counters(coded, spec.decay(counter, span), entries, known, np.zeros(len(entries), dtype=bool))
 
 
-def _fold(counters: list[Counters], decays: list[Floats], table: pa.Table, position: int, window: int) -> None:
-    """Move the counters past one window; only its labelled rows teach, late ones included."""
-    labels = table.column("label").to_numpy()
-    labelled = ~np.isnan(labels)
-    for counter, decay in zip(counters, decays, strict=True):
-        codes, values, taught = counter.coded.codes[position], labels, labelled
-        if counter.coded.offsets is not None:
-            lengths = np.diff(counter.coded.offsets[position])
-            values, taught = np.repeat(labels, lengths), np.repeat(labelled, lengths)
-        if not taught.all():
-            codes, values = codes[taught], values[taught]
-        distinct, place = features.touched(codes, len(counter.entries))
-        counts = np.bincount(place, minlength=len(distinct))[: len(distinct)].astype(np.float64)
-        sums: Floats = np.bincount(place, weights=values, minlength=len(distinct))[: len(distinct)].astype(np.float64)
-        before, known = counter.entries[distinct], counter.known[distinct]
-        counter.entries[distinct] = features.fold(before, known, window, (counts, sums), decay)
-        counter.known[distinct] = True
-        counter.dirty[distinct] = True
-
-
-def _snapshot(counters: list[Counters]) -> dict[str, Entries]:
-    taken = {features.table(i): c.entries[c.dirty] for i, c in enumerate(counters)}
-    for counter in counters:
-        counter.dirty[:] = False
-    return taken
-
-
-def _vocabularies(
-    spec: Spec, store: Segments, order: list[int], columns: dict[str, Column]
-) -> dict[str, dict[int, tuple[int, int]]]:
+def _vocabularies(spec: Spec, store: Segments, order: list[int], columns: dict[str, Coded]) -> Vocabularies:
     """Number the names of each categorical column in the order in which windows bring them, first come first kept.
 
     Returns:
         Per column: name's hash → (number, window that brought it).
     """
     limit = spec.config.features.max_categories
-    found: dict[str, dict[int, tuple[int, int]]] = {}
+    found: Vocabularies = {}
     for name in spec.config.categorical:
         stored = store.notes.get(VOCABULARY, {}).get(name, {})
         numbers = {int(key): (int(number), int(window)) for key, (number, window) in stored.items()}
-        column = columns[name]
-        for window, codes in zip(order, column.codes, strict=True):
-            for code in _in_order_of_appearance(codes):
-                key = int(column.hashes[code])
-                if key not in numbers and len(numbers) < limit:
-                    numbers[key] = (len(numbers), window)
+        hashes = columns[name].hashes
+        new = ~np.isin(hashes, np.array(list(numbers), dtype=np.uint64))
+        for window, places in zip(order, columns[name].windows, strict=True):
+            if len(numbers) >= limit or not new[places.distinct].any():
+                continue
+            for code in _in_order_of_appearance(places):
+                if new[code] and len(numbers) < limit:
+                    numbers[int(hashes[code])] = (len(numbers), window)
+                    new[code] = False
         found[name] = numbers
     return found
 
 
-def _in_order_of_appearance(codes: Codes) -> Codes:
-    distinct, first = np.unique(codes, return_index=True)
-    ordered: Codes = distinct[np.argsort(first)]
-    return ordered[ordered >= 0]
+def _in_order_of_appearance(places: Places) -> Codes:
+    first = _some_row(places, slice(None, None, -1))
+    return places.distinct[np.argsort(first)]
+
+
+def _some_row(places: Places, order: slice = slice(None)) -> npt.NDArray[np.intp]:
+    """For each distinct key a row (or value of a list) where it occurs: the last one in this order."""
+    row = np.zeros(len(places.distinct) + 1, dtype=np.intp)
+    row[places.place[order]] = np.arange(len(places.place))[order]
+    return row[:-1]
 
 
 @dataclass(frozen=True)
-class _Look:
-    """Looks the rows of a window up: the columns of every counter, then context."""
+class _Block:
+    """A run of windows with the counters of every key in them; each counter can be moved and asked by itself."""
 
     spec: Spec
     store: Segments
+    order: list[int]
+    tables: list[pa.Table]
     counters: list[Counters]
-    decays: list[Floats]
-    columns: dict[str, Column]
-    vocabularies: dict[str, dict[int, tuple[int, int]]]
+    columns: dict[str, Coded]
+    vocabularies: Vocabularies
 
-    def matrix(self, table: pa.Table, position: int, at: int, *, dense: bool) -> Matrix:
-        """The matrix of the window at `position`, from the counters as of window `at`."""
-        out = np.empty((len(table), len(self.spec.names)), dtype=np.float32)
-        column = 0
-        means: list[Floats] = []
-        places: list[Codes] = []
-        for i, counter in enumerate(self.counters):
-            codes = counter.coded.codes[position]
-            distinct, place = features.touched(codes, len(counter.entries))
-            entries, known = self._entries(i, distinct, at, dense=dense)
-            prior = self._prior(i, distinct, place, means, places, position)
-            ages = np.where(known, at - entries["last"], 0)
-            counts, smoothed = features.means(entries, ages, prior, self.decays[i], self.spec.config.features.smoothing)
-            means.append(smoothed)
-            places.append(place)
-            if i == 0:
-                continue  # the global mean is what others lean on; as a column it would only tell the window's date
-            block = features.lookup(entries, known, at, counts, smoothed)
-            offsets = None if counter.coded.offsets is None else counter.coded.offsets[position]
-            out[:, column : column + block.shape[1]] = (
-                block[place] if offsets is None else _average(block[place], offsets)
-            )
-            column += block.shape[1]
-        self._context(out, column, table, position)
+    def fold(self, window: int, spread: Spread) -> None:
+        """Move every counter past a window."""
+        position = window - self.order[0]
+        labels = self.tables[position].column("label").to_numpy()
+        labelled = ~np.isnan(labels)
+        list(spread(lambda counter: counter.fold(position, window, labels, labelled), self.counters))
+
+    def matrix(self, window: int, at: int, spread: Spread) -> Matrix:
+        """The matrix of a window, from the counters as of window `at`."""
+        position = window - self.order[0]
+        out = np.empty((len(self.tables[position]), len(self.spec.names)), dtype=np.float32)
+        # The global mean is what others lean on; as a column it would only tell the window's date.
+        means = {0: self._look(0, position, at, {})[1]}
+        families = [(lambda f=f: self._family(f, out, position, at, dict(means))) for f in self.spec.families]
+        list(spread(lambda part: part(), [*families, lambda: self._context(out, position)]))
         return out
 
-    def _entries(self, i: int, distinct: Codes, at: int, *, dense: bool) -> tuple[Entries, npt.NDArray[np.bool_]]:
+    def _family(self, family: tuple[int, ...], out: Matrix, position: int, at: int, means: dict[int, Floats]) -> None:
+        for i in family:
+            values, means[i] = self._look(i, position, at, means)
+            coded = self.counters[i].coded
+            place = coded.windows[position].place
+            column = self.spec.first_column[i]
+            if coded.offsets is None:
+                _scatter(values, place, out, column)
+            else:
+                averaged = _average(values.take(place, axis=0), coded.offsets[position])
+                out[:, column : column + values.shape[1]] = averaged
+
+    def _look(self, i: int, position: int, at: int, means: dict[int, Floats]) -> tuple[Matrix, Floats]:
         counter = self.counters[i]
-        if dense:
-            return counter.entries[distinct], counter.known[distinct]
+        entries, known = self._entries(i, counter.coded.windows[position].distinct, at)
+        prior = self._prior(i, position, means)
+        return features.lookup(entries, known, at, prior, counter.decay, self.spec.config.features.smoothing)
+
+    def _entries(self, i: int, codes: Codes, at: int) -> tuple[Entries, npt.NDArray[np.bool_]]:
+        """Counters as of a window: those in hand, or older ones from the store."""
+        counter = self.counters[i]
+        if self.store.newest is None or at >= self.store.newest:
+            return counter.take(codes)
         if at < self.store.notes["first"]:
-            return np.zeros(len(distinct), dtype=counter.entries.dtype), np.zeros(len(distinct), dtype=bool)
+            return np.zeros(len(codes), dtype=counter.entries.dtype), np.zeros(len(codes), dtype=bool)
         oldest = self.store.oldest_readable()
         if oldest is None or at < oldest:
             raise LookupError(f"the state as of window {at} is no longer kept")
-        known, entries = self.store.get(features.table(i), counter.coded.hashes[distinct], at)
+        known, entries = self.store.get(features.table(i), counter.coded.hashes[codes], at)
         return entries, known
 
-    def _prior(
-        self, i: int, distinct: Codes, place: Codes, means: list[Floats], places: list[Codes], position: int
-    ) -> Floats:
-        """The mean that each of the counter's keys leans on, shape (u, half-lives)."""
+    def _prior(self, i: int, position: int, means: dict[int, Floats]) -> Floats:
+        """The mean that each of the counter's keys leans on, shape (half-lives, u) or (half-lives, 1)."""
         child = self.spec.counters[i]
         parent = self.spec.parents[i]
         if parent < 0:
-            return np.full((len(distinct), len(child.half_lives)), self.spec.prior)
+            return np.full((len(child.half_lives), 1), self.spec.prior)
         columns = features.prior_columns(child, self.spec.counters[parent])
         if parent == 0:
-            return (
-                np.broadcast_to(means[0][0, columns], (len(distinct), len(columns)))
-                if len(distinct)
-                else np.empty((0, len(columns)))
-            )
-        example = np.zeros(len(distinct) + 1, dtype=np.int64)  # any row where the key occurs
-        example[place] = np.arange(len(place))
-        example = example[:-1]
-        own, parents = self.counters[i].coded.offsets, self.counters[parent].coded.offsets
-        if own is not None and parents is None:
-            example = np.searchsorted(own[position], example, side="right") - 1
-        leaned: Floats = means[parent][places[parent][example]][:, columns]
+            return means[0][columns]
+        own, above = self.counters[i].coded, self.counters[parent].coded
+        row = _some_row(own.windows[position])
+        if own.offsets is not None and above.offsets is None:
+            row = np.searchsorted(own.offsets[position], row, side="right") - 1
+        leaned: Floats = means[parent][columns].take(above.windows[position].place.take(row), axis=1)
         return leaned
 
-    def _context(self, out: Matrix, column: int, table: pa.Table, position: int) -> None:
-        for name in self.spec.config.numeric:
-            out[:, column] = table.column(name).to_numpy()
+    def _context(self, out: Matrix, position: int) -> None:
+        config = self.spec.config
+        column = len(self.spec.names) - len(config.numeric) - len(config.categorical)
+        for name in config.numeric:
+            out[:, column] = self.tables[position].column(name).to_numpy()
             column += 1
-        for name in self.spec.config.categorical:
+        for name in config.categorical:
             coded, numbers = self.columns[name], self.vocabularies[name]
-            number = np.array(
-                [numbers.get(int(key), (np.nan, 0))[0] for key in coded.hashes] + [np.nan], dtype=np.float32
-            )
-            out[:, column] = number[coded.codes[position]]
+            places = coded.windows[position]
+            keys = [int(key) for key in coded.hashes[places.distinct]]
+            number = np.array([numbers.get(key, (np.nan, 0))[0] for key in keys] + [np.nan], dtype=np.float32)
+            out[:, column] = number.take(places.place)
             column += 1
+
+
+def _scatter(values: Matrix, place: Codes, out: Matrix, column: int) -> None:
+    """Write the line of `values` at each row's place into `out`, from `column` on; as whole lines, which is fast."""
+    if len(out):
+        line = f"V{values.strides[0]}"
+        target = np.ndarray(len(out), line, out.data, column * out.itemsize, out.strides[:1])
+        target[:] = values.view(line)[:, 0].take(place)
 
 
 def _average(values: Matrix, offsets: npt.NDArray[np.int64]) -> Matrix:

@@ -1,0 +1,33 @@
+"""What every benchmark prints: the machine it ran on, and whether a bar is met."""
+
+import os
+import platform
+from importlib.metadata import version
+
+
+def describe(*packages):
+    """One line: processor, cores, memory, load, Python and the packages that matter."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            model = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    load = os.getloadavg()[0]
+    return (
+        f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, load {load:.1f} before; "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def bar(against, ratio, least):
+    """Print whether a ratio that must be at least `least` is."""
+    print(f"{'met    ' if ratio >= least else 'NOT MET'} {ratio:5.2f} × {against}, bar ≥ {least:g}")
+    return ratio >= least
+
+
+def ceiling(what, ratio, most):
+    """Print whether a ratio that may be at most `most` is."""
+    print(f"{'met    ' if ratio <= most else 'NOT MET'} {ratio:5.2f} × {what}, bar ≤ {most:g}")
+    return ratio <= most
