@@ -28,9 +28,11 @@ MAY_IMPORT = {  # a room, and the rooms that its modules may import
 WITHIN_AN_ARC = {  # the steps of an arc know nothing of each other, but for these
     ("flywheel.data.collect", "flywheel.data.quarantine"),
     ("flywheel.learn.evaluate", "flywheel.learn.metrics"),
+    ("flywheel.learn.matrix", "flywheel.learn.coding"),
     ("flywheel.learn.matrix", "flywheel.learn.custom"),
     ("flywheel.learn.matrix", "flywheel.learn.features"),
     ("flywheel.learn.matrix", "flywheel.learn.state"),
+    ("flywheel.learn.state", "flywheel.learn.coding"),
     ("flywheel.learn.state", "flywheel.learn.features"),
     ("flywheel.learn.train", "flywheel.learn.features"),
 }
@@ -48,7 +50,7 @@ OWNERS = {  # a library, and the modules that may import it
     "fastapi": ["flywheel.integrations.prefect_server"],
     "starlette": ["flywheel.integrations.prefect_server"],
     "typer": ["flows.cli"],
-    "rich": ["flows.cli", "flows.show"],
+    "rich": ["flows.bars", "flows.cli", "flows.show"],
 }
 DISTRIBUTIONS = {  # where a module's name is not that of what is installed for it
     "dvc_data": "dvc",
