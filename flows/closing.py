@@ -1,5 +1,6 @@
 """Events become closed windows: take deliveries, then close what may be closed, one window after the other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,24 +26,28 @@ def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
     """Bring every new delivery into the inbox; `now` is the clock's, past which no event can be dated.
 
     Raises:
-        BlockedError: most of a delivery cannot be read as the contract says.
+        BlockedError: more of a delivery than may be quarantined cannot be read as the contract says; it is not taken.
     """
     failpoint("take:before")
     grid = ws.config.windows.grid
     source = locate(ws.config, ws.root, until=grid.watermark(as_of))
     consumed = frozenset(shard for line in ws.ledger() for shard in line.shards)
-    spool = Spool(ws.inbox, grid)
-    taken = spool.take(source, ws.config, now=now, consumed=consumed, progress=lambda rows: tell("collect", rows))
-    for delivery in taken:
+
+    def progress(rows: int) -> None:
+        tell("collect", rows)
+        failpoint("take:mid")
+
+    def accept(delivery: Taken, rejected: Callable[[], pa.Table]) -> None:
         if delivery.rejected > ws.config.max_quarantined * delivery.rows:
-            raise _refused(delivery, spool)
+            raise _refused(delivery, rejected())
+
+    taken = Spool(ws.inbox, grid).take(source, ws.config, now=now, consumed=consumed, progress=progress, accept=accept)
     failpoint("take:after")
     return taken
 
 
-def _refused(delivery: Taken, spool: Spool) -> BlockedError:
-    names = [name for name in delivery.shards if "/rejected/" in name]
-    row = min(spool.read_rejected(names).to_pylist(), key=lambda row: row["row"])
+def _refused(delivery: Taken, rejected: pa.Table) -> BlockedError:
+    row = min(rejected.to_pylist(), key=lambda row: row["row"])
     return BlockedError(
         f"{delivery.rejected:,} of {delivery.rows:,} rows of {delivery.label} were refused",
         where=f"{delivery.label}, row {row['row']}",

@@ -30,6 +30,7 @@ from flywheel.sources.source import ROW, Delivery, Mark, Source
 from flywheel.windows import Windows, format_duration
 
 _RECORD = "delivery.json"
+Rejected = Callable[[], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Taken:
         return events | {f"{self.name}/rejected/{window}": count for window, count in self.rejected_windows.items()}
 
 
+Accept = Callable[[Taken, Rejected], None]
+
+
 @dataclass(frozen=True)
 class Spool:
     """The inbox of a workspace, read by the grid that its windows lie on."""
@@ -69,6 +73,7 @@ class Spool:
         now: datetime,
         consumed: frozenset[str] = frozenset(),
         progress: Callable[[int], None] | None = None,
+        accept: Accept | None = None,
     ) -> tuple[Taken, ...]:
         """Bring in every new delivery; each is there as a whole or not at all.
 
@@ -79,6 +84,7 @@ class Spool:
             consumed: the shards of closed windows. A delivery with none of them that was taken under another
                 contract is taken again, if the source still has it.
             progress: called with the number of rows read so far.
+            accept: called with each delivery before it is kept; what it raises keeps the delivery out.
 
         Raises:
             SourceError: a delivery cannot be read. Those before it stay, nothing of it does.
@@ -91,7 +97,7 @@ class Spool:
         for delivery in source.deliveries(marks):
             before = sum(one.rows for one in taken)
             told = (lambda rows, before=before: progress(before + rows)) if progress else None
-            taken.append(self._take(delivery, config, now, told))
+            taken.append(self._take(delivery, config, now, told, accept))
         return tuple(taken)
 
     def deliveries(self) -> tuple[Taken, ...]:
@@ -201,11 +207,20 @@ class Spool:
             )
         return pa.concat_tables([table.cast(schema) for table in tables]) if tables else schema.empty_table()
 
-    def _take(self, delivery: Delivery, config: Config, now: datetime, progress: Callable[[int], None] | None) -> Taken:
+    def _take(
+        self,
+        delivery: Delivery,
+        config: Config,
+        now: datetime,
+        progress: Callable[[int], None] | None,
+        accept: Accept | None,
+    ) -> Taken:
         temporary, before = self._shards / f".{delivery.name}", self._shards / f".{delivery.name}.before"
         (temporary / "rejected").mkdir(parents=True)
         try:
             taken = self._fill(temporary, delivery, config, now, progress)
+            if accept:
+                accept(taken, lambda: _read_all(sorted((temporary / "rejected").glob("*.parquet")), REJECTED))
             record = temporary / _RECORD
             record.write_text(json.dumps(asdict(taken), indent=1), encoding="utf-8")
             for path in (record, temporary / "rejected", temporary):
@@ -249,6 +264,11 @@ class Spool:
             grid=self._grid,
             contract=config.fingerprint("contract"),
         )
+
+
+def _read_all(files: Iterable[Path], schema: pa.Schema) -> pa.Table:
+    tables = [pq.read_table(path, partitioning=None).cast(schema) for path in files]
+    return pa.concat_tables([schema.empty_table(), *tables])
 
 
 @lru_cache(maxsize=8192)
