@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows import deciding
 from flows import turn as turning
 from flows.lock import locked
 from flows.progress import tell
@@ -43,17 +44,19 @@ def backfill(
     done: list[Step] = []
     with locked(ws.cache, "backfill", wait=wait):
         now = datetime.now(UTC)
+        deciding.open_store(ws)
         turning.collect(ws.root, now, now)
         planned = steps(ws, parse_duration(every), start, end, now)
         tell("generations", 0, len(planned))
         for step in planned:
-            turning.close(ws.root, step.as_of)
+            turning.close_until(ws, step.as_of)
             made = turning.revolve(
                 ws, step.as_of, trigger="backfill", move=promote_champion, rehearse=not promote_champion
             )
             done.append(Step(step.as_of, made.status, made.generation, made.reason))
             tell("generations", len(done), len(planned))
-        turning.version(ws.root)
+        if ws.ledger():
+            turning.version(ws.root)
     return done
 
 

@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -61,6 +62,9 @@ def find(ws: Workspace, turn: str) -> Generation | None:
     if run_id is None:
         return None
     number = mlflow_registry.register(store, run_id)
+    state = mlflow_registry.state(store)
+    if number == max(state.generations) != state.challenger:
+        mlflow_registry.point(store, "challenger", number)
     made = generation(ws, number)
     mlflow_tracking.extend_curve(store, made)
     return made
@@ -116,6 +120,7 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
     )
     made = _generation(ws, planned, turn, trained, examined, verdict, attempt.run_id)
     mlflow_tracking.log(store, made, _evidence(ws, trained, examined, verdict), parts, model_id)
+    failpoint("register:before")
     number = mlflow_registry.register(store, attempt.run_id)
     failpoint("record:after")
     mlflow_tracking.extend_curve(store, replace(made, generation=number))
@@ -154,8 +159,13 @@ def recipe_of(ws: Workspace, made: Generation) -> Recipe:
 
 
 def unsettled(ws: Workspace, made: Generation) -> bool:
-    """Whether a generation passed the gate against today's champion and was not made champion: a killed promotion."""
-    return made.verdict == "promote" and champion(ws) == made.examined_against != made.generation
+    """Whether a generation passed the gate against today's champion and was not made champion yet.
+
+    One that was champion and was taken back is settled: the next turn does not undo a rollback.
+    """
+    if made.verdict != "promote" or champion(ws) != made.examined_against:
+        return False
+    return all(move.before != made.generation for move in mlflow_registry.moves(open_store(ws)))
 
 
 def settle(ws: Workspace, number: int) -> bool:
@@ -197,16 +207,23 @@ def aliases(ws: Workspace) -> Aliases:
 def _apply(
     ws: Workspace, state: Aliases, plan: tuple[promote.AliasMove, ...], action: Any, who: str, why: str, when: datetime
 ) -> Move | None:
-    """Note the move, then make it, the champion last."""
+    """Note the move, then make it, the champion last, to a generation that can be loaded.
+
+    What a killed run noted is not noted again: two moves in a row cannot be from and to the same.
+    """
     move = promote.record(state, plan, action=action, who=who, when=when, why=why)
     if move is None:
         return None
     store = open_store(ws)
+    if move.after:
+        mlflow_registry.load(store, move.after)
     failpoint("promote:before")
-    mlflow_registry.record(store, move)
+    noted = mlflow_registry.moves(store)[-1:]
+    if not any((n.action, n.before, n.after) == (move.action, move.before, move.after) for n in noted):
+        mlflow_registry.record(store, move)
     for step in plan:
-        failpoint("promote:mid")
         mlflow_registry.point(store, step.alias, step.generation)
+        failpoint("promote:mid")
     failpoint("promote:after")
     return move
 
@@ -220,15 +237,16 @@ def _generation(
     verdict: Verdict,
     run_id: str,
 ) -> Generation:
+    difference = examined.evaluation.overall.difference
     return Generation(
         generation=0,  # until it is registered
         as_of=turn.as_of,
         train_rows=planned.train_rows,
         train_users=learning.train_users(ws, planned),
         exam_rows=planned.exam_rows,
-        metrics=examined.evaluation.challenger,
-        baseline=examined.baseline,
-        difference=examined.evaluation.overall.difference,
+        metrics=_finite(examined.evaluation.challenger),
+        baseline=_finite(examined.baseline),
+        difference=difference if all(map(math.isfinite, (difference.estimate, difference.se))) else None,
         verdict=verdict.decision,
         reason=verdict.reason,
         examined_against=turn.champion,
@@ -243,6 +261,11 @@ def _generation(
         trigger=turn.trigger,
         tags={"recipe": ws.recipe.fingerprint, "matrix_hash": trained.matrix_hash, "rounds": str(trained.rounds)},
     )
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics that are numbers: of an exam with one class AUC is none, and the gate has said so."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _evidence(ws: Workspace, trained: Trained, examined: Examined, verdict: Verdict) -> mlflow_tracking.Evidence:

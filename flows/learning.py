@@ -68,6 +68,11 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
         nonlocal rows
         rows += more
         tell("features", rows)
+        failpoint("features:mid")
+
+    def grown(done: int, most: int) -> None:
+        tell("fit", done, most)
+        failpoint("fit:mid")
 
     cache.build(windows, count)
     failpoint("features:after")
@@ -78,7 +83,7 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
         columns,
         kind=ws.config.contract.kind,
         policy=ws.config.train,
-        progress=lambda done, most: tell("fit", done, most),
+        progress=grown,
     )
     _store(folder, trained)
     failpoint("fit:after")

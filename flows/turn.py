@@ -14,7 +14,7 @@ from prefect.tasks import Task
 
 from flows import closing, deciding, inspect, learning
 from flows.lock import locked
-from flywheel.errors import DataError
+from flywheel.errors import BlockedError, DataError
 from flywheel.integrations.prefect_api import publish_table
 from flywheel.learn.plan import Plan, plan
 from flywheel.workspace import Workspace
@@ -87,11 +87,22 @@ def turn(
     """Turn the wheel once, as of an instant."""
     ws = Workspace.open(workspace)
     with locked(ws.cache, "turn", wait=wait):
+        deciding.open_store(ws)  # without a registry nothing can be decided, so nothing is begun
         collect(ws.root, as_of, max(as_of, datetime.now(UTC)))
-        closed = close(ws.root, as_of)
-        md5 = version(ws.root) if closed else ""
+        closed = close_until(ws, as_of)
+        md5 = version(ws.root) if ws.ledger() else ""
         turned = revolve(ws, as_of, trigger=trigger, move=promote_champion)
     return replace(turned, closed=closed, dataset=turned.dataset or md5)
+
+
+def close_until(ws: Workspace, as_of: datetime) -> int:
+    """Close every window that may be closed; where one is blocked, data.dvc still moves to those before it."""
+    try:
+        return close(ws.root, as_of)
+    except BlockedError:
+        if ws.ledger():
+            version(ws.root)
+        raise
 
 
 def revolve(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehearse: bool = False) -> Turned:
@@ -119,7 +130,8 @@ def revolve(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehears
         number = examine(ws.root, planned, deciding.Turn(turn_id, as_of, trigger, version(ws.root), against))
         made = deciding.generation(ws, number)
         publish_table("verdict", inspect.findings(ws, made), f"generation {number}: {made.verdict}, {made.reason}")
-    if move and deciding.unsettled(ws, made) and promote(ws.root, made.generation):
+    passed = new and made.verdict == "promote"
+    if move and (passed or deciding.unsettled(ws, made)) and promote(ws.root, made.generation):
         return Turned("promoted", made.reason, made.generation, dataset=made.dataset)
     if not new:
         return Turned("skipped", f"nothing new since generation {made.generation}", made.generation)

@@ -67,7 +67,7 @@ def promotion(state: Aliases, *, generation: int, examined_against: int) -> tupl
         raise RegistryError(
             f"champion changed from {_named(examined_against)} to {_named(state.champion)} during the gate",
             why=f"generation {generation} was not examined against it; nothing moved",
-            next="flywheel turn",
+            next=f"flywheel explain {generation}, and if it convinces: flywheel promote {generation} --why REASON",
         )
     keep = () if state.previous == state.champion else (AliasMove("previous", state.champion),)
     return (*keep, AliasMove("champion", generation))
