@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows import deciding
+from flows import deciding, replaying
 from flywheel.data import dataset
 from flywheel.errors import ConfigError
 from flywheel.integrations import gx_suites, mlflow_registry, mlflow_tracking
@@ -141,8 +141,6 @@ def replay(ws: Workspace, window: str, now: datetime) -> str:
     Raises:
         ConfigError: the window is not closed, or has no quarantine.
     """
-    from flows import replaying
-
     held = dataset.read_quarantine(ws.data, window)
     if held is None:
         closed = [line.window for line in ws.ledger() if line.quarantined]
