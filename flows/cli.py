@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 EPILOG = "Exit codes: 0 done or skipped, 1 error, 2 usage, 3 blocked, 75 busy, 130 interrupted."
 
+STOPPED = (130, 143)  # Ctrl-C, which typer turns into its exit code, and SIGTERM
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 AsOf = Annotated[str | None, typer.Option(help="The instant to act as of, such as 2014-12-02; now, if not given.")]
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the move.")]
@@ -63,6 +65,7 @@ def init(
     outcome: Annotated[list[str] | None, typer.Option(help="Column known only afterwards; may be repeated.")] = None,
     table: Annotated[str | None, typer.Option(help="SQL: the table to read.")] = None,
     query: Annotated[str | None, typer.Option(help="SQL: a query to read.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Of the label: binary or number.")] = None,
     name: Annotated[str | None, typer.Option(help="The product's name; the folder's, if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the mapping and write nothing.")] = False,
 ) -> None:
@@ -79,7 +82,7 @@ def init(
     given = {
         "timestamp": timestamp, "label": label, "user": user, "item": item, "request": request, "event_id": event_id,
         "label_time": label_time, "position": position, "propensity": propensity, "table": table, "query": query,
-        "outcomes": tuple(outcome or ()),
+        "kind": kind, "outcomes": tuple(outcome or ()),
     }  # fmt: skip
     started = starting.start(folder, source, given, name=name, look_only=dry_run)  # type: ignore[arg-type]
     console().print(show.proposal(started.proposal))
@@ -304,6 +307,7 @@ def main() -> None:
     from flywheel.errors import FlywheelError
 
     debug = "--debug" in sys.argv[1:]
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except FlywheelError as error:
@@ -311,9 +315,20 @@ def main() -> None:
             raise
         print(f"flywheel: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("flywheel: stopped; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        print(f"flywheel: {error.strerror or error}\n  where: {error.filename}", file=sys.stderr)
+        sys.exit(1)
+    except SystemExit as ended:
+        if ended.code in STOPPED:
+            print("flywheel: stopped; run the same command again to resume", file=sys.stderr)
+        raise
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End as an interrupt does: what is open is closed, and nothing is begun any more."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ class Segments:
             try:
                 stat = _stat(path)
                 content = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise IntegrityError(f"cached state {segment.file} cannot be read", why=str(error)) from None
             if stat != segment.stat:
                 if xxhash.xxh3_64_hexdigest(as_bytes(content)) != segment.checksum:

@@ -80,7 +80,7 @@ def existing(columns: Columns, name: str, flag: str) -> Column:
         f"there is no column {name!r}",
         where=f"--{flag} {name}",
         why=f"the columns are {listed(columns)}",
-        next=f"--{flag} {near[0]}" if near else "",
+        next=f"--{flag} {near[0] if near else 'COLUMN'}",
     )
 
 

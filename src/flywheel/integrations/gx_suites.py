@@ -70,7 +70,7 @@ def read(path: Path) -> Suite:
     except FileNotFoundError:
         raise ConfigError(f"there is no suite {path.name}", where=str(path), next="flywheel init writes one") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path), why=str(error)) from None
+        raise _wrong(path, f"{path.name} is not UTF-8 text", str(error)) from None
     return _build(path, text)
 
 
@@ -136,19 +136,19 @@ def _listed(path: Path, text: str) -> Iterator[dict[str, Any]]:
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is not valid JSON", where=str(path), why=str(error)) from None
+        raise _wrong(path, f"{path.name} is not valid JSON", str(error)) from None
     if not isinstance(values, dict) or not isinstance(values.get("expectations"), list):
         why = 'it must be one object with "name" and a list of "expectations"'
-        raise ConfigError(f"{path.name} is not a suite", where=str(path), why=why)
+        raise _wrong(path, f"{path.name} is not a suite", why)
     _refuse_unknown(path, path.name, values, _SUITE_KEYS)
     for number, expectation in enumerate(values["expectations"], start=1):
         what = f"expectation {number} of {path.name}"
         if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
-            raise ConfigError(f"{what} is not one", where=str(path), why='it must be an object with a "type"')
+            raise _wrong(path, f"{what} is not one", 'it must be an object with a "type"')
         _refuse_unknown(path, what, expectation, _KEYS)
         kwargs = expectation.get("kwargs", {})
         if not isinstance(kwargs, dict):
-            raise ConfigError(f"{what} cannot be read", where=str(path), why="its kwargs are not an object")
+            raise _wrong(path, f"{what} cannot be read", "its kwargs are not an object")
         yield {**expectation, "kwargs": kwargs}
 
 
@@ -158,17 +158,17 @@ def _checked(path: Path, number: int, values: dict[str, Any]) -> Any:
     known = list_registered_expectation_implementations()
     if kind not in known:
         why = f"there is no {kind}; the nearest known type is {_nearest(kind, known)}"
-        raise ConfigError(f"{what} is of an unknown type", where=str(path), why=why)
+        raise _wrong(path, f"{what} is of an unknown type", why)
     _refuse_unknown(path, what, values["kwargs"], tuple(get_expectation_impl(kind).__fields__))
     if (severity := values.get("severity", "critical")) not in ("critical", "warning", "info"):
         why = f"its severity is {severity!r}; known are critical, warning and info"
-        raise ConfigError(f"{what} cannot be read", where=str(path), why=why)
+        raise _wrong(path, f"{what} cannot be read", why)
     try:
         return ExpectationConfiguration(**{k: v for k, v in values.items() if k != "id"}).to_domain_obj()
     except (ValueError, TypeError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         why = f"{kind}: {' '.join(lines[1:] or lines)}"
-        raise ConfigError(f"{what} cannot be read", where=str(path), why=why) from None
+        raise _wrong(path, f"{what} cannot be read", why) from None
 
 
 def _expectation(configuration: ExpectationConfiguration) -> Any:
@@ -186,7 +186,11 @@ def _refuse_unknown(path: Path, what: str, values: dict[str, Any], known: Sequen
     for key in values:
         if key not in known:
             why = f"the nearest known key is {_nearest(key, known)}"
-            raise ConfigError(f"{what} has an unknown key {key}", where=str(path), why=why)
+            raise _wrong(path, f"{what} has an unknown key {key}", why)
+
+
+def _wrong(path: Path, what: str, why: str) -> ConfigError:
+    return ConfigError(what, where=str(path), why=why, next=f"edit expectations/{path.name}")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

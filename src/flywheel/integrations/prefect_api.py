@@ -132,7 +132,7 @@ def serve_ui(root: Path, port: int, announce: Callable[[str], None]) -> None:
 def _settle_environment() -> None:
     for name, value in {
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command tells an error once; the rest is history
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flywheel",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "NO_PROXY": "127.0.0.1,localhost",
@@ -183,7 +183,7 @@ def _recorded(url: str, *, ours: bool) -> Iterator[None]:
 
 @contextmanager
 def _reporting() -> Iterator[None]:
-    """What our own code logs reaches the run's page, from INFO on; the console keeps to warnings."""
+    """What our own code logs reaches the run's page, from INFO on; the console stays quiet."""
     ours = logging.getLogger("flywheel")
     level = ours.level
     ours.setLevel(level or logging.INFO)
