@@ -325,7 +325,7 @@ def parse(values: dict[str, Any], *, where: str = FILE) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # the cause of a key that is missing
         key = ".".join(str(part) for part in first["loc"]) or "flywheel.toml"
         if first["type"] == "extra_forbidden":
             why = f"the nearest known key is {_nearest(first['loc'])}"
