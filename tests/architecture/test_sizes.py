@@ -7,9 +7,10 @@ from statistics import median, quantiles
 from tests.architecture.tree import Module, modules
 
 LINES = {"flywheel": 300, "flows": 330}
-LONGER = {  # each with its reason; a file that fits again must leave
-    "flywheel.config": "every key of flywheel.toml, with what it means beside it, so that one page has them all",
-    "flywheel.integrations.mlflow_tracking": "what a generation's run holds, written and read back side by side",
+LONGER = {
+    "flywheel.config": 400,  # every key of flywheel.toml with what it means beside it: one page has them all
+    "flywheel.integrations.mlflow_tracking": 360,  # what a generation's run holds, written and read side by side
+    "flows.cli": 400,  # one function a command, and a line for each of its options
 }
 CATCHES_ALL = {"flywheel.learn.custom": 2}  # a workspace's own features.py may raise anything
 
@@ -30,8 +31,8 @@ def body_lines(function: Function) -> int:
 
 
 def test_files_can_be_read_in_one_go() -> None:
-    long = {name for name, module in modules().items() if module.lines > LINES[name.partition(".")[0]]}
-    assert long == set(LONGER)
+    limits = {name: LONGER.get(name, LINES[name.partition(".")[0]]) for name in modules()}
+    assert {name: m.lines for name, m in modules().items() if m.lines > limits[name]} == {}
     assert median(module.lines for module in modules().values() if module.lines) <= 150
 
 
