@@ -196,16 +196,23 @@ class Features(Section):
 class Train(Section):
     """How a generation is fitted."""
 
-    rounds: int = Field(400, gt=0, description="trees at most")
+    rounds: int = Field(300, gt=0, description="trees at most")
     early_stopping: int = Field(
-        30, ge=0, description="stop after so many trees without gain on the tail; 0 never stops"
+        50, ge=0, description="stop after so many trees without gain on the tail; 0 never stops"
     )
     tail: float = Field(0.1, gt=0, lt=0.5, description="share of the newest training rows that decides when to stop")
     seed: int = Field(0, description="same rows and same seed make the same model")
     min_rows: int = Field(200, gt=0, description="fewer rows are not trained on")
     min_per_class: int = Field(20, gt=0, description="fewer rows of either class are not trained on")
     params: dict[str, float | int | str] = Field(
-        {"max_depth": 6, "eta": 0.05, "min_child_weight": 10, "subsample": 0.8, "colsample_bytree": 0.5},
+        {
+            "max_depth": 5,
+            "eta": 0.1,
+            "min_child_weight": 20,
+            "reg_lambda": 10,
+            "subsample": 0.8,
+            "colsample_bytree": 0.5,
+        },
         description="XGBoost's own",
     )
 

@@ -1,5 +1,6 @@
 """Rows to booster: streamed window by window into a quantile matrix, seeded, stopped on the newest training rows."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,11 @@ from flywheel.learn.features import Matrix
 from flywheel.segments import as_bytes
 
 Labels = npt.NDArray[np.float32]
-OBJECTIVES = {"binary": ("binary:logistic", "logloss"), "number": ("reg:squarederror", "rmse")}
+# The tail has a base rate of its own: its log loss is least after a few trees, when its order still improves.
+OBJECTIVES = {"binary": ("binary:logistic", "auc"), "number": ("reg:squarederror", "rmse")}
+CHUNK_ROWS = 1 << 16  # XGBoost takes as long to look at a small batch as at one of so many rows
+THREAD_ROWS = 250_000  # a thread more for so many rows: threads wait for each other at every node of a tree
+MAX_BIN = 256  # XGBoost's own default; a matrix and the trees grown on it must agree
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,9 @@ def fit(
     """
     check(np.concatenate([b.labels for b in batches]) if batches else np.empty(0, np.float32), kind, policy)
     objective, metric = OBJECTIVES[kind]
+    rows = sum(len(b.labels) for b in batches)
     params = {
+        "nthread": min(os.cpu_count() or 1, 1 + rows // THREAD_ROWS),
         **policy.params,
         "objective": objective,
         "eval_metric": metric,
@@ -141,13 +148,13 @@ def fit(
     if policy.early_stopping:
         rounds = _stop_at(batches, columns, params, policy, progress)
     stream = _Stream(batches, columns)
-    booster = xgb.train(params, stream.quantile(), rounds, callbacks=[_Progress(progress, rounds)])
+    booster = xgb.train(params, stream.quantile(params), rounds, callbacks=[_Progress(progress, rounds)])
     gain: dict[str, Any] = booster.get_score(importance_type="total_gain")
     return Trained(
         model=bytes(booster.save_raw("ubj")),
         columns=columns,
         rounds=rounds,
-        rows=sum(len(b.labels) for b in batches),
+        rows=rows,
         matrix_hash=stream.digest.hexdigest(),
         importance={name: float(gain[name]) for name in sorted(gain, key=lambda name: -gain[name])},
     )
@@ -160,14 +167,16 @@ def _stop_at(
     policy: Train,
     progress: Callable[[int, int], None],
 ) -> int:
-    """The number of trees with the least loss on the newest rows, when fitted on the rows before."""
+    """The number of trees with the best metric on the newest rows, when fitted on the rows before."""
     head, tail = _split(batches, policy.tail)
-    train = _Stream(head, columns).quantile()
+    if np.ptp(np.concatenate([b.labels for b in tail])) == 0 and params["eval_metric"] == "auc":
+        params = {**params, "eval_metric": "logloss"}  # one class has no order
+    train = _Stream(head, columns).quantile(params)
     booster = xgb.train(
         params,
         train,
         policy.rounds,
-        evals=[(_Stream(tail, columns).quantile(ref=train), "tail")],
+        evals=[(_Stream(tail, columns).quantile(params, ref=train), "tail")],
         early_stopping_rounds=policy.early_stopping,
         verbose_eval=False,
         callbacks=[_Progress(progress, policy.rounds)],
@@ -192,49 +201,66 @@ def _split(batches: Sequence[Batch], share: float) -> tuple[list[Batch], list[Ba
 
 
 class _Stream(xgb.DataIter):
-    """Hands XGBoost one batch at a time, and hashes what it handed over on the first pass."""
+    """Hands XGBoost small windows together and large ones alone, and hashes what it handed over on the first pass."""
 
     def __init__(self, batches: Sequence[Batch], columns: Columns) -> None:
-        self._batches = [b for b in batches if len(b.labels)]
+        self._chunks = _chunks([b for b in batches if len(b.labels)])
         self._columns = columns
         self._next = 0
         self._hashed = 0
         self.digest = xxhash.xxh3_128()
         super().__init__()
 
-    def quantile(self, ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
+    def quantile(self, params: dict[str, Any], ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
         """The batches as one quantile matrix, cut like `ref` where one is given."""
-        return xgb.QuantileDMatrix(self, ref=ref, enable_categorical=True)
+        return xgb.QuantileDMatrix(self, ref=ref, max_bin=int(params.get("max_bin", MAX_BIN)), enable_categorical=True)
 
     def next(self, input_data: Callable[..., None]) -> bool:
-        """Hand over one batch; False when there is none left."""
-        if self._next == len(self._batches):
+        """Hand over one chunk; False when there is none left."""
+        if self._next == len(self._chunks):
             return False
-        batch = self._batches[self._next]
-        matrix = self._columns.freeze(batch.load())
-        if self._next == self._hashed:
-            self._check(batch, matrix)
-            self.digest.update(as_bytes(matrix))
-            self.digest.update(as_bytes(batch.labels))
-            self._hashed += 1
+        chunk = self._chunks[self._next]
+        parts = [self._load(batch) for batch in chunk]
+        self._hashed = max(self._hashed, self._next + 1)
         self._next += 1
         input_data(
-            data=matrix,
-            label=batch.labels,
+            data=parts[0] if len(parts) == 1 else np.concatenate(parts),
+            label=np.concatenate([batch.labels for batch in chunk]),
             feature_names=list(self._columns.names),
             feature_types=list(self._columns.types),
         )
         return True
 
     def reset(self) -> None:
-        """Begin again with the first batch."""
+        """Begin again with the first chunk."""
         self._next = 0
+
+    def _load(self, batch: Batch) -> Matrix:
+        matrix = self._columns.freeze(batch.load())
+        if self._next == self._hashed:
+            self._check(batch, matrix)
+            self.digest.update(as_bytes(matrix))
+            self.digest.update(as_bytes(batch.labels))
+        return matrix
 
     def _check(self, batch: Batch, matrix: Matrix) -> None:
         infinite = np.isinf(matrix).any(axis=0)
         if infinite.any():
             name = self._columns.names[int(np.argmax(infinite))]
             raise DataError(f"the feature {name} is infinite", where=f"window {batch.window}", next="flywheel status")
+
+
+def _chunks(batches: Sequence[Batch]) -> list[list[Batch]]:
+    """Neighbours put together until they have `CHUNK_ROWS` rows."""
+    chunks: list[list[Batch]] = []
+    rows = CHUNK_ROWS
+    for batch in batches:
+        if rows >= CHUNK_ROWS:
+            chunks.append([])
+            rows = 0
+        chunks[-1].append(batch)
+        rows += len(batch.labels)
+    return chunks
 
 
 class _Progress(xgb.callback.TrainingCallback):

@@ -1,0 +1,177 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from flywheel.config import parse
+from flywheel.errors import DataError
+from flywheel.learn import custom, matrix
+from flywheel.learn.features import Spec
+from flywheel.learn.matrix import Cache, Recipe
+from flywheel.schema import NAME, TIME
+
+SCHEMA = pa.schema(
+    [
+        ("ts", TIME),
+        ("user", NAME),
+        ("device", NAME),
+        ("age", pa.float64()),
+        ("label", pa.float64()),
+        ("late", pa.bool_()),
+    ]
+)
+
+
+def config(**features):
+    return parse(
+        {
+            "product": {"name": "p"},
+            "source": {"url": "x.csv"},
+            "contract": {"timestamp": "ts", "label": "y", "user": "u", "categorical": ["device"], "numeric": ["age"]},
+            "windows": {"every": "1d", "attribution": "1d"},
+            "features": {"counters": [{"key": ["user"]}, {"key": ["user", "device"], "backoff": "user"}], **features},
+        }
+    )
+
+
+def rows(seed, n=30):
+    rng = np.random.default_rng(seed)
+    made = {
+        "ts": [datetime(2024, 1, 1, tzinfo=UTC)] * n,
+        "user": [f"u{i}" for i in rng.integers(0, 5, n)],
+        "device": [f"d{i}" for i in rng.integers(0, 2 + seed, n)],
+        "age": rng.normal(size=n),
+        "label": rng.integers(0, 2, n).astype(float),
+        "late": np.zeros(n, dtype=bool),
+    }
+    return pa.table(
+        {
+            k: pa.array(v, SCHEMA.field(k).type) if k not in ("user", "device") else pa.array(v).dictionary_encode()
+            for k, v in made.items()
+        }
+    ).cast(SCHEMA)
+
+
+@pytest.fixture
+def tables():
+    return {w: rows(w) for w in range(6)}
+
+
+def cache(folder: Path, tables, *, own="", **features):
+    recipe = Recipe(Spec(config(**features)), custom.from_text(own))
+    chain = {w: f"data up to {w}" for w in tables}
+    return Cache(folder, recipe, chain, lambda window, columns: tables[window].select(columns))
+
+
+def built(folder, tables, **options):
+    made = cache(folder, tables, **options)
+    made.build(list(tables))
+    return {w: made.load(w).tobytes() for w in tables}
+
+
+def test_a_window_more_gives_the_same_files_as_all_at_once(tmp_path, tables):
+    for newest in range(1, 7):
+        built(tmp_path / "one", {w: tables[w] for w in range(newest)})
+    built(tmp_path / "all", tables)
+    names = [sorted(p.name for p in (tmp_path / which / "features").glob("*")) for which in ("one", "all")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 6
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b[:100], lambda b: b""])
+def test_a_damaged_feature_file_is_made_again(tmp_path, tables, damage):
+    whole = built(tmp_path, tables)
+    for window in (0, 4, 5):
+        path = cache(tmp_path, tables)._find(window)
+        path.write_bytes(damage(path.read_bytes()))
+        assert cache(tmp_path, tables).load(window).tobytes() == whole[window]
+        assert cache(tmp_path, tables)._find(window).name == path.name
+
+
+def test_damaged_counters_are_made_again(tmp_path, tables):
+    whole = built(tmp_path / "whole", tables)
+    before = {w: tables[w] for w in range(5)}
+    built(tmp_path / "damaged", before)
+    for path in (tmp_path / "damaged/state").rglob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-8] + b"\xff" * 8)
+    assert built(tmp_path / "damaged", tables) == whole
+
+
+def test_an_old_window_asked_for_again_is_made_from_the_dataset(tmp_path, tables):
+    whole = built(tmp_path, tables)
+    for path in (tmp_path / "features").glob("*"):
+        path.unlink()
+    assert cache(tmp_path, tables).load(1).tobytes() == whole[1]
+
+
+def test_other_data_or_another_recipe_makes_other_files(tmp_path, tables):
+    built(tmp_path, tables)
+    assert cache(tmp_path, tables)._find(3)
+    assert cache(tmp_path, tables, smoothing=3.0)._find(3) is None
+    assert cache(tmp_path, tables, own="def a(rows): return rows['age']")._find(3) is None
+    other = cache(tmp_path, tables)
+    other.chain[3] = "corrected"
+    assert other._find(3) is None
+
+
+def test_own_columns_stand_last(tmp_path, tables):
+    made = cache(tmp_path, tables, own="def double(rows): return rows['age'] * 2")
+    made.build([3])
+    assert made.recipe.names[-1] == "double"
+    np.testing.assert_allclose(made.load(3)[:, -1], 2 * tables[3]["age"].to_numpy(), rtol=1e-6)
+
+
+def test_own_columns_do_not_see_what_is_known_only_afterwards(tmp_path, tables):
+    with pytest.raises(DataError, match=r"(?s)the feature peek failed.*label"):
+        cache(tmp_path, tables, own="def peek(rows): return rows['label']").build([3])
+
+
+def test_a_column_made_twice_is_refused(tmp_path):
+    (tmp_path / "features.py").write_text("def age(rows): return rows['age']")
+    with pytest.raises(DataError, match="the column age is made twice"):
+        matrix.recipe(config(), tmp_path)
+
+
+def test_a_vocabulary_is_what_was_known_then(tmp_path, tables):
+    made = cache(tmp_path, tables)
+    made.build(list(tables))
+    known = [len(set().union(*(t["device"].to_pylist() for w, t in tables.items() if w <= upto))) for upto in tables]
+    assert [made.vocabulary(upto)["device"] for upto in tables] == known
+    device = made.recipe.names.index("device")
+    assert made.load(0)[:, device].max() < known[0] < made.load(5)[:, device].max() + 1
+
+
+def test_names_past_the_limit_are_missing(tmp_path, tables):
+    made = cache(tmp_path, tables, max_categories=3)
+    made.build(list(tables))
+    column = made.load(5)[:, made.recipe.names.index("device")]
+    assert set(column[~np.isnan(column)]) == {0, 1, 2}
+    assert np.isnan(column).any()
+
+
+def test_late_rows_teach_and_unlabelled_ones_do_not_and_both_have_features(tmp_path, tables):
+    def with_first_labels(labels, late):
+        first = pa.table(
+            {
+                "ts": pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * 3, TIME),
+                "user": pa.array(["new"] * 3).dictionary_encode(),
+                "device": pa.array(["d0"] * 3).dictionary_encode(),
+                "age": [1.0] * 3,
+                "label": pa.array(labels, pa.float64()),
+                "late": late,
+            }
+        ).cast(SCHEMA)
+        return {w: first if w in (0, 5) else tables[w] for w in tables}
+
+    def count(labels, late, name):
+        changed = with_first_labels(labels, late)
+        made = cache(tmp_path / name, changed)
+        made.build(list(changed))
+        assert made.load(0).shape[0] == 3
+        return made.load(5)[0, made.recipe.names.index("user__count_forever")]
+
+    assert count([1.0, 0.0, 1.0], [False] * 3, "all") == 3
+    assert count([1.0, None, 1.0], [False] * 3, "one unlabelled") == 2
+    assert count([1.0, None, 1.0], [True] * 3, "late") == 2
