@@ -21,13 +21,16 @@ def describe(*packages):
     )
 
 
-def bar(against, ratio, least):
-    """Print whether a ratio that must be at least `least` is."""
-    print(f"{'met    ' if ratio >= least else 'NOT MET'} {ratio:5.2f} × {against}, bar ≥ {least:g}")
-    return ratio >= least
+def bar(what, value, least, form="{:.2f} ×"):
+    """Print whether a number that must be at least `least` is."""
+    return _say(value >= least, what, form.format(value), f"≥ {least:g}")
 
 
-def ceiling(what, ratio, most):
-    """Print whether a ratio that may be at most `most` is."""
-    print(f"{'met    ' if ratio <= most else 'NOT MET'} {ratio:5.2f} × {what}, bar ≤ {most:g}")
-    return ratio <= most
+def ceiling(what, value, most, form="{:.2f} ×"):
+    """Print whether a number that may be at most `most` is."""
+    return _say(value <= most, what, form.format(value), f"≤ {most:g}")
+
+
+def _say(met, what, value, bound):
+    print(f"{'met    ' if met else 'NOT MET'} {value} {what}, bar {bound}")
+    return bool(met)

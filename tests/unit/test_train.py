@@ -99,6 +99,7 @@ def test_a_name_unseen_in_training_is_a_missing_one():
     missing = rows.copy()
     missing[:, 2] = np.nan
     np.testing.assert_array_equal(predict(trained.model, COLUMNS, rows), predict(trained.model, COLUMNS, missing))
+    assert np.isnan(COLUMNS.freeze(rows)[:, 2]).all()
     assert rows[0, 2] == 3, "the caller's matrix is left as it was"
 
 
