@@ -150,8 +150,8 @@ def _belongs_to(column: Column, item: Column | None) -> bool:
     return item is not None and not varies_within(column, item)
 
 
-def varies_within(column: Column, key: Column) -> bool:
-    """Whether at least a tenth of the keys with several rows have more than one value."""
+def varies_within(column: Column, key: Column, share: float = 0.1) -> bool:
+    """Whether at least this share of the keys with several rows have more than one value."""
     values = column.texts.groupby(key.texts).agg(["size", "nunique"])
     several = values[values["size"] > 1]
-    return len(several) > 0 and float((several["nunique"] > 1).mean()) >= 0.1
+    return len(several) > 0 and float((several["nunique"] > 1).mean()) >= share
