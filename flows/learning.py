@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from flows.failpoints import failpoint
+from flows.interrupts import deferred
 from flows.progress import tell
 from flywheel.data import dataset
 from flywheel.fingerprint import atomic_write, sha256
@@ -70,21 +71,20 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
         tell("features", rows)
         failpoint("features:mid")
 
-    def grown(done: int, most: int) -> None:
-        tell("fit", done, most)
-        failpoint("fit:mid")
-
     cache.build(windows, count)
     failpoint("features:after")
     recipe = ws.recipe
     columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(plan.train[-1])))
-    trained = train.fit(
-        [_batch(ws, cache, name) for name in plan.train],
-        columns,
-        kind=ws.config.contract.kind,
-        policy=ws.config.train,
-        progress=grown,
-    )
+    batches = [_batch(ws, cache, name) for name in plan.train]
+    with deferred() as stop_if_asked:
+
+        def grown(done: int, most: int) -> None:
+            tell("fit", done, most)
+            failpoint("fit:mid")
+            stop_if_asked()
+
+        kind, policy = ws.config.contract.kind, ws.config.train
+        trained = train.fit(batches, columns, kind=kind, policy=policy, progress=grown)
     _store(folder, trained)
     failpoint("fit:after")
     return trained

@@ -75,12 +75,25 @@ def test_damaged_caches_are_made_again(turned: Workspace, expected: world.Ends, 
     assert world.ends(turned) == expected
 
 
-@pytest.mark.parametrize("pattern", ["state/*/manifest.json", "state/*/*.npy", "features/*.npy", "ids/*.npy"])
-def test_each_damaged_cache_is_made_again(turned: Workspace, expected: world.Ends, pattern: str) -> None:
-    """One file of one kind: the newest, beside caches that are whole."""
-    look(turned)
-    path = max(turned.cache.glob(pattern), key=lambda path: (path.stat().st_size > 0, path.name))
-    HARMS["flipped"](path)
+@pytest.mark.parametrize(
+    ("pattern", "harm"),
+    [
+        ("state/*/manifest.json", "flipped"),
+        ("state/*/*.npy", "flipped"),
+        ("state/*/*.npy", "empty"),
+        ("features/*.npy", "empty"),
+        ("ids/*.npy", "flipped"),
+        ("ids/*.npy", "empty"),
+    ],
+)
+def test_a_damaged_cache_beside_whole_ones_is_made_again(
+    turned: Workspace, expected: world.Ends, pattern: str, harm: str
+) -> None:
+    """The manifest is whole and names files that are not, and the other way round."""
+    paths = list(turned.cache.glob(pattern))
+    assert paths
+    for path in paths:
+        HARMS[harm](path)
     world.turn(turned, world.SECOND)
     assert world.ends(turned) == expected
 

@@ -9,6 +9,7 @@ import pytest
 
 from flows import failpoints, inspect
 from flywheel.data import dataset
+from flywheel.learn.matrix import Cache
 from flywheel.workspace import Workspace
 from tests.flows import world
 from tests.flows.shell import Shell
@@ -80,6 +81,28 @@ def test_an_interrupted_turn_stops_soon_and_says_how_to_resume(
     assert time.monotonic() - asked < 10
     assert done.code == 130
     assert done.said == "flywheel: stopped; run the same command again to resume\n"
+    assert world.turn(turned, world.SECOND).status == "promoted"
+    assert world.ends(turned) == undisturbed
+
+
+def test_an_interrupt_while_xgboost_reads_its_rows_stops_the_turn(
+    turned: Workspace, undisturbed: world.Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There it would be dropped, and XGBoost would go on with rows it was never given: a segmentation fault."""
+    real = Cache.load
+    asked: list[int] = []
+
+    def interrupted(cache: Cache, window: int) -> object:
+        if not asked:
+            asked.append(window)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        return real(cache, window)
+
+    monkeypatch.setattr(Cache, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.turn(turned, world.SECOND)
+    assert asked
     assert world.turn(turned, world.SECOND).status == "promoted"
     assert world.ends(turned) == undisturbed
 
