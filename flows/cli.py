@@ -37,6 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 AsOf = Annotated[str | None, typer.Option(help="The instant to act as of, such as 2014-12-02; now, if not given.")]
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the move.")]
 Wait = Annotated[bool, typer.Option(help="Wait for another command that holds the workspace.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Number = Annotated[int, typer.Argument(help="The generation's number.")]
 
 
@@ -67,7 +68,7 @@ def init(
     query: Annotated[str | None, typer.Option(help="SQL: a query to read.")] = None,
     kind: Annotated[str | None, typer.Option(help="Of the label: binary or number.")] = None,
     name: Annotated[str | None, typer.Option(help="The product's name; the folder's, if not given.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the mapping and write nothing.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make a workspace from a file of interactions: shows how each column is understood, then writes it.
 
@@ -95,13 +96,18 @@ def init(
 def turn(
     as_of: AsOf = None,
     promote: Annotated[bool, typer.Option(help="Move the champion if the gate lets the challenger through.")] = True,
+    dry_run: DryRun = False,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
     """Turn the wheel once: collect, validate, train, examine, decide, promote."""
+    ws = opened()
     from flows import inspect, run, show
 
-    ws = opened()
+    if dry_run:
+        ahead = inspect.ahead(ws, instant(as_of))
+        out(as_json, ahead, lambda: console().print(show.ahead(ahead)))
+        return
     turned = run.turn(ws, instant(as_of), promote=promote, wait=wait, on_progress=progress)
     out(as_json, turned, lambda: console().print(show.turned(turned, inspect.closed(ws, turned.closed))))
 
@@ -112,33 +118,35 @@ def backfill(
     start: Annotated[str | None, typer.Option("--from", help="The first instant to act as of.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="The last instant to act as of.")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Move the champion as the gate says.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the steps and do nothing.")] = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
     """Make past windows and generations as they would have been; it resumes where it stopped."""
+    ws = opened()
     from flows import run, show
 
     times = None if start is None else instant(start), None if end is None else instant(end)
-    made = run.backfill(opened(), every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress)
+    made = run.backfill(ws, every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress)
     out(as_json, made, lambda: console().print(show.steps(made)))
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """Say where the wheel stands: windows, ledger, yield and leaks, champion."""
+    ws = opened()
     from flows import inspect, show
 
-    found = inspect.status(opened())
+    found = inspect.status(ws)
     out(as_json, found, lambda: console().print(show.status(found)))
 
 
 @app.command()
 def generations(as_json: Json = False) -> None:
     """List every generation, promoted or not."""
+    ws = opened()
     from flows import inspect, show
 
-    ws = opened()
     made = inspect.generations(ws)
     out(as_json, [inspect.as_json(g) for g in made], lambda: console().print(show.generations(made, ws.config.metric)))
 
@@ -146,45 +154,51 @@ def generations(as_json: Json = False) -> None:
 @app.command()
 def explain(generation: Number, as_json: Json = False) -> None:
     """Say where a generation came from and why it was decided as it was."""
+    ws = opened()
     from flows import inspect, show
 
-    told = inspect.explain(opened(), generation)
+    told = inspect.explain(ws, generation)
     out(as_json, told, lambda: console().print(show.explained(told)))
 
 
 @app.command()
 def compare(a: Number, b: Number, as_json: Json = False) -> None:
     """Put two generations side by side: data, recipe, exam and metrics."""
+    ws = opened()
     from flows import inspect, show
 
-    told = inspect.compare(opened(), a, b)
+    told = inspect.compare(ws, a, b)
     out(as_json, told, lambda: console().print(show.compared(told)))
 
 
 @app.command()
-def promote(generation: Number, why: Why, as_json: Json = False) -> None:
+def promote(generation: Number, why: Why, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Make a generation the champion by hand."""
-    from flows import deciding
-
-    move = deciding.promote_by_hand(opened(), generation, who=who(), why=why, when=datetime.now(UTC))
-    out(as_json, move, lambda: say(f"champion: generation {move.before} → {move.after}"))
+    move(generation, why, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
-def rollback(why: Why = "rolled back by hand", as_json: Json = False) -> None:
+def rollback(why: Why = "rolled back by hand", dry_run: DryRun = False, as_json: Json = False) -> None:
     """Go back to the champion before; a second rollback returns."""
-    from flows import deciding
+    move(None, why, dry_run=dry_run, as_json=as_json)
 
-    move = deciding.rollback(opened(), who=who(), why=why, when=datetime.now(UTC))
-    out(as_json, move, lambda: say(f"champion: generation {move.before} → {move.after}"))
+
+def move(generation: int | None, why: str, *, dry_run: bool, as_json: bool) -> None:
+    """Move the champion, or say what would move, and tell it."""
+    from flows import deciding, show
+
+    made = deciding.move_by_hand(opened(), generation, why=why, dry_run=dry_run)
+    would = "would move: " if dry_run else ""
+    out(as_json, made, lambda: say(f"{would}champion: {show.named(made.before)} → {show.named(made.after)}"))
 
 
 @app.command()
 def rebuild(generation: Number, as_json: Json = False) -> None:
     """Train a generation again from its own data, config and seed, and say whether it is the same."""
+    ws = opened()
     from flows import rebuilding
 
-    told = rebuilding.rebuild(opened(), generation, on_progress=progress)
+    told = rebuilding.rebuild(ws, generation, on_progress=progress)
     out(as_json, told, lambda: say(told.says))
     raise typer.Exit(0 if told.identical else 1)
 
@@ -192,17 +206,19 @@ def rebuild(generation: Number, as_json: Json = False) -> None:
 @app.command()
 def replay(window: Annotated[str, typer.Argument(help="The window whose quarantine is tried again.")]) -> None:
     """Put a window's quarantined rows back into the inbox, once what stood in their way is mended."""
+    ws = opened()
     from flows import inspect
 
-    say(inspect.replay(opened(), window, datetime.now(UTC)))
+    say(inspect.replay(ws, window, datetime.now(UTC)))
 
 
 @app.command()
 def docs(last: Annotated[int, typer.Option(help="So many of the newest windows.")] = 5) -> None:
     """Render Great Expectations' own pages for the newest closed windows."""
+    ws = opened()
     from flows import inspect
 
-    say(str(inspect.data_docs(opened(), last)))
+    say(str(inspect.data_docs(ws, last)))
 
 
 @app.command()
@@ -252,13 +268,6 @@ def instant(text: str | None) -> datetime:
     from flywheel.config import read_time
 
     return datetime.now(UTC) if text is None else read_time(text)
-
-
-def who() -> str:
-    """Who moves an alias, as far as the machine knows."""
-    import getpass
-
-    return getpass.getuser()
 
 
 def console() -> "Console":

@@ -15,6 +15,7 @@ from flywheel.fingerprint import Seen
 from flywheel.integrations import dvc_data, gx_suites
 from flywheel.records import LedgerLine, SuiteResult
 from flywheel.sources import attributes
+from flywheel.sources.files import NoFileError
 from flywheel.sources.locate import locate
 from flywheel.sources.spool import Spool, Taken
 from flywheel.workspace import Workspace
@@ -41,7 +42,13 @@ def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
         if delivery.rejected > ws.config.max_quarantined * delivery.rows:
             raise _refused(delivery, rejected())
 
-    taken = Spool(ws.inbox, grid).take(source, ws.config, now=now, consumed=consumed, progress=progress, accept=accept)
+    spool = Spool(ws.inbox, grid)
+    try:
+        taken = spool.take(source, ws.config, now=now, consumed=consumed, progress=progress, accept=accept)
+    except NoFileError:
+        if spool.deliveries() or not consumed:
+            raise
+        taken = ()  # a clone: it has the closed windows, and not the deliveries that they were made of
     failpoint("take:after")
     return taken
 

@@ -6,13 +6,14 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import tomlkit
 
 from flows import learning
 from flows.failpoints import failpoint
 from flows.learning import Examined, Scorer
+from flows.lock import locked
 from flywheel import config as settings
 from flywheel.errors import DataError, RegistryError
 from flywheel.integrations import dvc_data, mlflow_model, mlflow_registry, mlflow_store, mlflow_tracking
@@ -177,26 +178,33 @@ def settle(ws: Workspace, number: int) -> bool:
     return _apply(ws, state, plan, "promote", getpass.getuser(), made.reason, datetime.now(UTC)) is not None
 
 
-def promote_by_hand(ws: Workspace, number: int, *, who: str, why: str, when: datetime) -> Move:
-    """Make a generation the champion because a person says so."""
-    state = aliases(ws)
-    plan = promote.promotion(state, generation=number, examined_against=state.champion)
-    move = _apply(ws, state, plan, "promote", who, why, when)
-    if move is None:
-        raise RegistryError(f"generation {number} is the champion already", next="flywheel generations")
-    return move
+def move_by_hand(ws: Workspace, number: int | None, *, why: str, dry_run: bool) -> Move:
+    """Make a generation the champion because a person says so; without a number, the one before it.
 
-
-def rollback(ws: Workspace, *, who: str, why: str, when: datetime) -> Move:
-    """Make the champion before the champion again.
+    Args:
+        ws: the workspace.
+        number: the generation to promote, or None to roll back.
+        why: the reason, kept with the move.
+        dry_run: only say what would move.
 
     Raises:
-        RegistryError: there is nothing to go back to.
+        BusyError: a turn is under way.
+        RegistryError: there is no such generation, it is the champion already, or there is nothing to go back to.
     """
-    state = aliases(ws)
-    move = _apply(ws, state, promote.rollback(state), "rollback", who, why, when)
-    assert move is not None
-    return move
+    who, when = getpass.getuser(), datetime.now(UTC)
+    action: Literal["promote", "rollback"] = "rollback" if number is None else "promote"
+    with locked(ws.cache, action):
+        state = aliases(ws)
+        if number is None:
+            plan = promote.rollback(state)
+        else:
+            plan = promote.promotion(state, generation=number, examined_against=state.champion)
+        move = promote.record(state, plan, action=action, who=who, when=when, why=why)
+        if move is None:
+            raise RegistryError(f"generation {number} is the champion already", next="flywheel generations")
+        if not dry_run:
+            _apply(ws, state, plan, action, who, why, when)
+        return move
 
 
 def aliases(ws: Workspace) -> Aliases:

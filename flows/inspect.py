@@ -10,7 +10,7 @@ from typing import Any
 from flows import deciding, replaying
 from flywheel.data import dataset
 from flywheel.errors import ConfigError
-from flywheel.integrations import gx_suites, mlflow_registry, mlflow_tracking
+from flywheel.integrations import mlflow_registry, mlflow_tracking
 from flywheel.records import Finding, Generation, Move
 from flywheel.sources.spool import Spool
 from flywheel.workspace import Workspace
@@ -42,6 +42,15 @@ class Closed:
     windows: int
     totals: dataset.Totals
     reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a turn would do with what is in the inbox already; deliveries not yet taken may add to it."""
+
+    windows: list[str]
+    events: int
+    champion: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,18 @@ def status(ws: Workspace) -> Status:
         previous=state.previous,
         moves=mlflow_registry.moves(store),
     )
+
+
+def ahead(ws: Workspace, as_of: datetime) -> Ahead:
+    """What a turn at `as_of` would close; nothing is read from the source, and nothing is written."""
+    grid = ws.config.windows.grid
+    ledger = ws.ledger()
+    consumed = frozenset(shard for line in ledger for shard in line.shards)
+    waiting = Spool(ws.inbox, grid).still_open(consumed)
+    known = [grid.parse(line.window) + 1 for line in ledger[-1:]] or [grid.parse(name) for name in waiting][:1]
+    windows = [grid.name(w) for first in known for w in range(first, grid.last_closed(as_of) + 1)]
+    events = sum(count for name, count in waiting.items() if grid.parse(name) <= grid.last_closed(as_of))
+    return Ahead(windows, events, deciding.champion(ws))
 
 
 def closed(ws: Workspace, count: int) -> Closed:
@@ -151,6 +172,8 @@ def replay(ws: Workspace, window: str, now: datetime) -> str:
 
 def data_docs(ws: Workspace, last: int) -> Path:
     """Great Expectations' own pages for the newest closed windows; the first page."""
+    from flywheel.integrations import gx_suites  # 4 s, for this command alone
+
     names = [line.window for line in ws.ledger()[-last:]]
     suites = [gx_suites.read(path) for path in sorted(ws.expectations.glob("*.json"))]
     frames = {name: dataset.read_window(ws.data, name).to_pandas() for name in names}

@@ -13,7 +13,8 @@ import pyarrow as pa
 from flows.failpoints import failpoint
 from flows.interrupts import deferred
 from flows.progress import tell
-from flywheel.data import dataset
+from flywheel.data import dataset, validate
+from flywheel.errors import BlockedError
 from flywheel.fingerprint import atomic_write, sha256
 from flywheel.learn import baseline, evaluate, metrics, train
 from flywheel.learn.features import Matrix
@@ -21,6 +22,7 @@ from flywheel.learn.matrix import Cache, Recipe
 from flywheel.learn.plan import Plan
 from flywheel.learn.train import Batch, Columns, Trained
 from flywheel.records import Evaluation
+from flywheel.schema import REJECTED
 from flywheel.workspace import Workspace
 
 GOLDEN_ROWS = 50
@@ -73,6 +75,7 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
 
     cache.build(windows, count)
     failpoint("features:after")
+    _guard(ws, cache, plan.train[-1])
     recipe = ws.recipe
     columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(plan.train[-1])))
     batches = [_batch(ws, cache, name) for name in plan.train]
@@ -88,6 +91,33 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
     _store(folder, trained)
     failpoint("fit:after")
     return trained
+
+
+def _guard(ws: Workspace, cache: Cache, name: str) -> None:
+    """Judge the features of the newest training window by `expectations/features.json`.
+
+    Raises:
+        BlockedError: they are not as it expects; nothing is fitted on them.
+    """
+    from flywheel.integrations import gx_suites  # 4 s; whoever only asks for generations need not wait for it
+
+    suite = gx_suites.read(ws.expectations / "features.json")
+    if not suite.demands:
+        return
+    frame = pd.DataFrame(cache.load(ws.config.windows.grid.parse(name)), columns=list(ws.recipe.names))
+    said = validate.validate(
+        pa.Table.from_pandas(frame),
+        [gx_suites.run(suite, frame)],
+        refused=REJECTED.empty_table(),
+        max_quarantined=ws.config.max_quarantined,
+    )
+    if said.blocks:
+        raise BlockedError(
+            f"the features of window {name} are not as expected, and nothing was fitted",
+            where="expectations/features.json",
+            why=said.blocks[0],
+            next="correct features.py, the source or the expectation, then flywheel turn",
+        )
 
 
 def train_users(ws: Workspace, plan: Plan) -> int:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from flows.backfill import Step
-    from flows.inspect import Closed, Compared, Explained, Status
+    from flows.inspect import Ahead, Closed, Compared, Explained, Status
     from flows.turn import Turned
     from flywheel.infer import Proposal
 from flywheel.records import Generation, LedgerLine, Move, Verdict
@@ -90,6 +90,16 @@ def number(value: float | None) -> str:
 
 def _short(text: str, most: int = 28) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def ahead(found: Ahead) -> RenderableType:
+    """What a turn would do."""
+    windows = f"{found.windows[0]} to {found.windows[-1]}" if found.windows else "none"
+    lines = [
+        ("would close", f"{len(found.windows):,} windows ({windows}) with {found.events:,} events of the inbox"),
+        ("would examine against", named(found.champion)),
+    ]
+    return table("", "", rows=lines)
 
 
 def turned(came_to: Turned, closed: Closed) -> RenderableType:

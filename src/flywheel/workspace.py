@@ -56,9 +56,17 @@ class Workspace:
         return self.root / "expectations"
 
     def ledger(self) -> tuple[LedgerLine, ...]:
-        """What became of every event, one line a closed window, oldest first."""
-        from flywheel.data import dataset
+        """What became of every event, one line a closed window, oldest first.
 
+        Raises:
+            IntegrityError: data.dvc points at a dataset that is not here, or the ledger is not what was written.
+        """
+        from flywheel.data import dataset
+        from flywheel.errors import IntegrityError
+
+        if (self.root / "data.dvc").exists() and not (self.data / "ledger.parquet").exists():
+            why = "an absent dataset is no empty one: every window would be closed anew"
+            raise IntegrityError("the dataset is not here", where=str(self.data), why=why, next="dvc pull")
         return dataset.read_ledger(self.data)
 
     def rows(self, start: str | None = None, end: str | None = None) -> "pd.DataFrame":

@@ -142,8 +142,8 @@ def test_a_generation_that_cannot_be_loaded_is_not_promoted_by_hand(turned: Work
     (folder / "model.ubj").unlink()
     before = mlflow_registry.moves(store)
     for move in (
-        lambda: deciding.rollback(turned, who="a person", why="to see", when=world.closes(12)),
-        lambda: deciding.promote_by_hand(turned, 1, who="a person", why="to see", when=world.closes(12)),
+        lambda: deciding.move_by_hand(turned, None, why="to see", dry_run=False),
+        lambda: deciding.move_by_hand(turned, 1, why="to see", dry_run=False),
     ):
         with pytest.raises(IntegrityError, match=r"generation 1 has lost model\.ubj"):
             move()

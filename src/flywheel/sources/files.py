@@ -30,6 +30,10 @@ _READERS: dict[str, Reader] = {
 }
 
 
+class NoFileError(SourceError):
+    """No file has the name, or matches the pattern."""
+
+
 @dataclass(frozen=True)
 class FileSource:
     """Every file that `url` names, in the order of their names; a relative one is read from `root`."""
@@ -67,7 +71,7 @@ class FileSource:
             paths = [name for name in paths if filesystem.isfile(name)]
         if not paths:
             what = f"no file matches {self.url}" if any(c in self.url for c in "*?[") else f"{self.url} does not exist"
-            raise SourceError(
+            raise NoFileError(
                 what,
                 where=self.url,
                 why=f"read from {self.root}" if local else "",
