@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from flywheel.learn.matrix import Cache, Recipe
 
 
+RESTORE = "dvc pull; without a remote, dvc checkout data.dvc"
+
+
 @dataclass(frozen=True)
 class Workspace:
     """One product's wheel: its settings and the places where its things are."""
@@ -66,7 +69,7 @@ class Workspace:
 
         if (self.root / "data.dvc").exists() and not (self.data / "ledger.parquet").exists():
             why = "an absent dataset is no empty one: every window would be closed anew"
-            raise IntegrityError("the dataset is not here", where=str(self.data), why=why, next="dvc pull")
+            raise IntegrityError("the dataset is not here", where=str(self.data), why=why, next=RESTORE)
         return dataset.read_ledger(self.data)
 
     def rows(self, start: str | None = None, end: str | None = None) -> "pd.DataFrame":
