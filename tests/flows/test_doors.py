@@ -49,7 +49,7 @@ def test_a_dataset_that_was_not_pulled_is_no_empty_one(turned: Workspace) -> Non
     shutil.rmtree(turned.data)
     with pytest.raises(IntegrityError) as caught:
         world.turn(turned, world.SECOND)
-    assert caught.value.next == "dvc pull"
+    assert caught.value.next == "dvc pull; without a remote, dvc checkout data.dvc"
     assert (turned.root / "data.dvc").read_text() == pointer
     assert not turned.data.exists()
 
