@@ -3,6 +3,7 @@
 Every library is imported inside the command that needs it, so that `--help` answers at once.
 """
 
+import gc
 import json
 import os
 import signal
@@ -316,6 +317,7 @@ def main() -> None:
     from flywheel.errors import FlywheelError
 
     debug = "--debug" in sys.argv[1:]
+    gc.set_threshold(50_000, 20, 20)  # the libraries make objects by the hundred thousand as they are imported
     signal.signal(signal.SIGTERM, _stop)
     try:
         app()
@@ -327,7 +329,8 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        print(f"flywheel: {error.strerror or error}\n  where: {error.filename}", file=sys.stderr)
+        where = f"\n  where: {error.filename}" if error.filename else ""
+        print(f"flywheel: {error.strerror or error}{where}\n  next:  flywheel --debug status", file=sys.stderr)
         sys.exit(1)
     except SystemExit as ended:
         if ended.code in STOPPED:

@@ -75,7 +75,6 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
 
     cache.build(windows, count)
     failpoint("features:after")
-    _guard(ws, cache, plan.train[-1])
     recipe = ws.recipe
     columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(plan.train[-1])))
     batches = [_batch(ws, cache, name) for name in plan.train]
@@ -93,17 +92,18 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
     return trained
 
 
-def _guard(ws: Workspace, cache: Cache, name: str) -> None:
-    """Judge the features of the newest training window by `expectations/features.json`.
+def guard(ws: Workspace, plan: Plan) -> None:
+    """Judge the features of the newest training window by `expectations/features.json`, before anything is fitted.
 
     Raises:
-        BlockedError: they are not as it expects; nothing is fitted on them.
+        BlockedError: they are not as it expects.
     """
     from flywheel.integrations import gx_suites  # 4 s; whoever only asks for generations need not wait for it
 
     suite = gx_suites.read(ws.expectations / "features.json")
     if not suite.demands:
         return
+    name, cache = plan.train[-1], ws.matrices()
     frame = pd.DataFrame(cache.load(ws.config.windows.grid.parse(name)), columns=list(ws.recipe.names))
     said = validate.validate(
         pa.Table.from_pandas(frame),

@@ -72,7 +72,6 @@ def _scratch(ws: Workspace, made: Generation) -> Workspace:
     store = deciding.open_store(ws)
     config = settings.parse(json.loads(mlflow_tracking.artifact(store, made, deciding.CONFIG)))
     (root / deciding.OWN_FEATURES).write_bytes(mlflow_tracking.artifact(store, made, deciding.OWN_FEATURES))
-    shutil.copytree(ws.expectations, root / "expectations")
     dvc_data.checkout(ws.root, made.dataset, root / "data")
     scratch = Workspace(root, config)
     dataset.verify_windows(scratch.data, scratch.ledger(), Seen(Path(scratch.cache) / "seen.json"))

@@ -1,5 +1,6 @@
 """Runs the flows for a person at a terminal: with their history kept by Prefect, and progress shown."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -25,7 +26,8 @@ def turn(ws: Workspace, as_of: datetime, *, promote: bool, wait: bool, on_progre
     booting = prefect_api.boot(ws.root)
     from flows.turn import turn as flow  # Prefect reads its settings at its first import
 
-    with prefect_api.ready(booting), on_progress() as listener, listening(listener):
+    with prefect_api.ready(booting) as history, on_progress() as listener, listening(listener):
+        tell_note(history)
         return flow(ws.root, as_of, trigger="hand", promote_champion=promote, wait=wait)
 
 
@@ -49,8 +51,15 @@ def backfill(
     if dry_run:
         prefect_api.stop(booting)
         return steps(ws, parse_duration(every), *span, datetime.now(UTC))
-    with prefect_api.ready(booting), on_progress() as listener, listening(listener):
+    with prefect_api.ready(booting) as history, on_progress() as listener, listening(listener):
+        tell_note(history)
         return flow(ws.root, every, *span, promote_champion=promote, wait=wait)
+
+
+def tell_note(history: prefect_api.History) -> None:
+    """Say once that a run is not recorded, and why, where it is not."""
+    if history.note:
+        logging.getLogger("flywheel").warning(history.note)
 
 
 def check_every(every: str) -> None:

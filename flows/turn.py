@@ -60,8 +60,10 @@ def version(root: Path) -> str:
 
 @task(name="fit")
 def fit(root: Path, planned: Plan, turn_id: str) -> None:
-    """Build the features and fit the challenger; it is kept under the turn's id."""
-    learning.fit(Workspace.open(root), planned, turn_id)
+    """Build the features, judge them, and fit the challenger; it is kept under the turn's id."""
+    ws = Workspace.open(root)
+    learning.guard(ws, planned)
+    learning.fit(ws, planned, turn_id)
 
 
 @task(name="examine and record", **RETRY)

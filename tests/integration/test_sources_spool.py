@@ -242,3 +242,14 @@ def test_every_row_of_a_real_log_is_accounted_for(tmp_path: Path) -> None:
     counts = list(closing(inbox, using))
     assert len(counts) == 139
     assert sum(count.rows for count in counts) == sum(count.collected for count in counts) == 171_831
+
+
+def test_a_record_that_is_garbage_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text(LOG)
+    using = settings()
+    (taken,) = spool(tmp_path, using).take(FileSource("e.csv", tmp_path), using, now=NOW)
+    record = tmp_path / "inbox" / "shards" / taken.name / "delivery.json"
+    record.write_text("{")
+    with pytest.raises(IntegrityError, match="a delivery's record is not what was written") as caught:
+        spool(tmp_path, using).deliveries()
+    assert str(record) in str(caught.value)

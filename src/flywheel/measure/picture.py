@@ -22,7 +22,7 @@ def quality_against_data(made: Sequence[Generation], metric: str, product: str, 
     figure = Figure(figsize=(9, 5.2), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.08, 0.13, 0.89, 0.72))
-    made = sorted(made, key=lambda g: g.train_rows)
+    made = sorted((g for g in made if {metric} <= g.metrics.keys() & g.baseline.keys()), key=lambda g: g.train_rows)
     rows = [g.train_rows for g in made]
     axes.plot(rows, [g.baseline[metric] for g in made], color=QUIET, marker=".", linewidth=1.5, label="baseline")
     axes.plot(rows, [g.metrics[metric] for g in made], color=BLUE, linewidth=2, zorder=2)

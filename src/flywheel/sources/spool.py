@@ -284,5 +284,11 @@ def _windows(_delivery: str, names: tuple[str, ...], grid: Windows) -> tuple[tup
 
 @lru_cache(maxsize=8192)
 def _read_record(path: Path, _written: int) -> Taken:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Taken(**values | {"ignored": tuple(values["ignored"])})
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Taken(**values | {"ignored": tuple(values["ignored"])})
+    except (ValueError, KeyError, TypeError) as error:
+        fix = f"rm -r {path.parent}; the next turn takes the delivery again where its source still has it"
+        raise IntegrityError(
+            "a delivery's record is not what was written", where=str(path), why=str(error), next=fix
+        ) from None
