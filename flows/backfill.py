@@ -57,6 +57,7 @@ def backfill(
             tell("generations", len(done), len(planned))
         if ws.ledger():
             turning.version(ws.root)
+            turning.push(ws.root)
     return done
 
 

@@ -1,5 +1,6 @@
 """Events become closed windows: take deliveries, then close what may be closed, one window after the other."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -171,13 +172,21 @@ def close(ws: Workspace, as_of: datetime) -> list[LedgerLine]:
 
 
 def version(ws: Workspace) -> str:
-    """Move data.dvc to the dataset as it is, and push it where there is a remote; its md5."""
+    """Move data.dvc to the dataset as it is; its md5."""
     failpoint("version:before")
     made = dvc_data.version(ws.root)
     if ws.config.commit_data:
         dvc_data.commit_pointer(ws.root, f"Close windows up to {ws.ledger()[-1].window}")
     failpoint("version:after")
     return made.md5
+
+
+def push(ws: Workspace) -> str:
+    """Send the dataset to its DVC remote, if it has one; where that fails it is told, and the next turn tries again."""
+    said = dvc_data.push(ws.root)
+    if said.startswith("unpushed"):
+        logging.getLogger("flywheel").warning("the data is not on its remote yet, %s; the next turn tries again", said)
+    return said
 
 
 def _examine(ws: Workspace, rows: pa.Table) -> list[SuiteResult]:

@@ -58,6 +58,12 @@ def version(root: Path) -> str:
     return closing.version(Workspace.open(root))
 
 
+@task(name="push data")
+def push(root: Path) -> str:
+    """Send the dataset to its remote; what came of it."""
+    return closing.push(Workspace.open(root))
+
+
 @task(name="fit")
 def fit(root: Path, planned: Plan, turn_id: str) -> None:
     """Build the features, judge them, and fit the challenger; it is kept under the turn's id."""
@@ -94,6 +100,8 @@ def turn(
         closed = close_until(ws, as_of)
         md5 = version(ws.root) if ws.ledger() else ""
         turned = revolve(ws, as_of, trigger=trigger, move=promote_champion)
+        if closed:
+            push(ws.root)
     return replace(turned, closed=closed, dataset=turned.dataset or md5)
 
 

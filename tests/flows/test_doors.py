@@ -54,6 +54,26 @@ def test_a_dataset_that_was_not_pulled_is_no_empty_one(turned: Workspace) -> Non
     assert not turned.data.exists()
 
 
+def test_closed_windows_go_to_the_remote_and_a_remote_that_is_down_stops_nothing(
+    turned: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = turned.root / ".dvc" / "config"
+    bare = config.read_text()
+    (turned.root / "elsewhere").write_text("a file, and no folder for a remote to be in")
+    for folder, generation in (("elsewhere/remote", 2), ("remote", 2)):
+        config.write_text(
+            bare.replace("[core]\n", "[core]\n    remote = r\n")
+            + f"['remote \"r\"']\n    url = {turned.root / folder}\n"
+        )
+        world.turn(turned, world.SECOND + (folder == "remote"))
+        assert inspect.status(turned).generations >= generation
+    assert "the data is not on its remote yet" in caplog.text
+    pushed = {path.parent.name + path.name for path in (turned.root / "remote").rglob("*") if path.is_file()}
+    pointer = dvc_data.pointer(turned.root)
+    assert pointer is not None
+    assert pointer.md5 in pushed
+
+
 def test_a_dry_turn_says_what_it_would_close_and_leaves_all_as_it_is(turned: Workspace) -> None:
     before = world.ends(turned)
     ahead = inspect.ahead(turned, world.closes(world.SECOND))
