@@ -3,6 +3,7 @@
 Run as a script it is that process: it reads requests as JSON lines, forks a child for each, and says how it ended.
 """
 
+import atexit
 import json
 import os
 import subprocess
@@ -129,6 +130,7 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv = ["flywheel", *request["argv"]]
     if request["uid"] is not None:
         os.setuid(request["uid"])
+        atexit._clear()  # coverage's data is the first user's, and this one may not write there
 
 
 if __name__ == "__main__":
