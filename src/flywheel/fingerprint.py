@@ -32,11 +32,11 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.flywheel-tmp")
     try:
         write(temporary)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def remove_leftovers(folder: Path) -> tuple[Path, ...]:
@@ -123,7 +123,8 @@ def _read_entries(path: Path) -> dict[str, list[str | int]]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk keep a file or a folder's entries: what is renamed afterwards is there after a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

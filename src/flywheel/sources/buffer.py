@@ -1,6 +1,5 @@
 """Rows on their way into the shards of one delivery, in bounded memory."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flywheel.fingerprint import sync
 from flywheel.windows import Windows
 
 UNDATED = "undated"
@@ -67,12 +67,3 @@ def parted(table: pa.Table, grid: Windows) -> Iterator[tuple[str, pa.Table]]:
     for start, end in zip(starts, [*starts[1:], len(windows)], strict=True):
         index = int(windows[start])
         yield UNDATED if index == undated else grid.name(index), table.slice(start, end - start)
-
-
-def sync(path: Path) -> None:
-    """Have the disk keep a file or a folder's entries: what is renamed afterwards is there after a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 
 from flywheel.config import Config
 from flywheel.errors import IntegrityError
+from flywheel.fingerprint import sync
 from flywheel.schema import REJECTED, event_schema
-from flywheel.sources.buffer import UNDATED, Buffer, parted, sync
+from flywheel.sources.buffer import UNDATED, Buffer, parted
 from flywheel.sources.normalise import normalise
 from flywheel.sources.source import ROW, Delivery, Mark, Source
 from flywheel.windows import Windows, format_duration
