@@ -32,7 +32,6 @@ def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
     """
     failpoint("take:before")
     grid = ws.config.windows.grid
-    source = locate(ws.config, ws.root, until=grid.watermark(as_of))
     consumed = frozenset(shard for line in ws.ledger() for shard in line.shards)
 
     def progress(rows: int) -> None:
@@ -44,14 +43,15 @@ def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
             raise _refused(delivery, rejected())
 
     spool = Spool(ws.inbox, grid)
-    try:
-        taken = spool.take(source, ws.config, now=now, consumed=consumed, progress=progress, accept=accept)
-    except NoFileError:
-        if spool.deliveries() or not consumed:
-            raise
-        taken = ()  # a clone: it has the closed windows, and not the deliveries that they were made of
+    taken: list[Taken] = []
+    for source in locate(ws.config, ws.root, until=grid.watermark(as_of)):
+        try:
+            taken += spool.take(source, ws.config, now=now, consumed=consumed, progress=progress, accept=accept)
+        except NoFileError:
+            if spool.deliveries() or not consumed:
+                raise  # else a clone: it has the closed windows, and not the deliveries that they were made of
     failpoint("take:after")
-    return taken
+    return tuple(taken)
 
 
 def _refused(delivery: Taken, rejected: pa.Table) -> BlockedError:

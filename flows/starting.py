@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel.config import Config, SourceConfig, load
+from flywheel.config import Config, load
 from flywheel.errors import ConfigError
 from flywheel.infer import Given, Proposal, infer
 from flywheel.integrations import dvc_data, git_repo, gx_profile, mlflow_store
 from flywheel.scaffold import write_workspace
 from flywheel.schema import event_schema
+from flywheel.sections import SourceConfig
 from flywheel.sources.normalise import normalise
 from flywheel.sources.sample import read_sample
 

@@ -9,6 +9,28 @@ Decision = Literal["promote", "keep", "reject"]
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """What became of the outcomes that a closed window settled; counts that do not add up cannot be made.
+
+    `joined` ones reached a row in time. `quarantined` ones name an item that was not shown, a time before it was, or
+    an event id that was used for something else. `orphaned` ones name a decision that never came. `late` ones came
+    after their window had closed, or more than `attribution` after the decision.
+    """
+
+    collected: int = 0
+    joined: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    orphaned: int = 0
+    late: int = 0
+
+    def __post_init__(self) -> None:
+        accounted = self.joined + self.duplicate + self.quarantined + self.orphaned + self.late
+        if self.collected != accounted:
+            raise ValueError(f"the ledger of outcomes is off: {self.collected} collected, {accounted} accounted for")
+
+
+@dataclass(frozen=True)
 class LedgerLine:
     """What became of every event that a closed window collected.
 
@@ -29,6 +51,7 @@ class LedgerLine:
     events_sha256: str
     quarantine_sha256: str | None
     shards: tuple[str, ...]
+    outcomes: Outcomes = Outcomes()
 
     def __post_init__(self) -> None:
         accounted = self.rows + self.duplicate + self.quarantined + self.unlabelled + self.late

@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args, get_origin
 import tomlkit
 from pydantic.fields import FieldInfo
 
-from flywheel.config import FILE, Attributes, Config, Counter, Section
+from flywheel.config import FILE, Config
 from flywheel.errors import ConfigError
 from flywheel.fingerprint import atomic_write
+from flywheel.sections import Attributes, Counter, Section
 from flywheel.windows import format_duration
 
 IGNORED = ("/inbox/", "/.flywheel/", "/mlruns/")

@@ -22,6 +22,17 @@ REJECTED = pa.schema(
 )
 
 
+SERVED = (  # what the ranker logs with what it showed; null in rows that came from elsewhere
+    pa.field("generation", pa.int32()),
+    pa.field("arm", NAME),
+    pa.field("explored", pa.bool_()),
+    pa.field("state", pa.int32()),  # the window that features were looked up as of; NOTHING before there was one
+    pa.field("recipe", NAME),  # the recipe's fingerprint
+    pa.field("features", pa.uint64()),  # the hash of the features as they were served
+)
+NOTHING = -(2**31)
+
+
 def event_schema(config: Config) -> pa.Schema:
     """What an event looks like once it is inside: typed, UTC, roles under their own names.
 
@@ -35,6 +46,7 @@ def event_schema(config: Config) -> pa.Schema:
     fields += [pa.field("propensity", pa.float64())] if contract.propensity else []
     fields += _context(contract.numeric, contract.categorical, tuple(contract.lists))
     fields += [pa.field(name, pa.string()) for name in contract.outcomes]
+    fields += SERVED if config.serve else ()
     fields += [pa.field("source", NAME, nullable=False), pa.field("row", pa.int64(), nullable=False)]
     return pa.schema(fields)
 

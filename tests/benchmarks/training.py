@@ -18,8 +18,8 @@ import machine
 import numpy as np
 import xgboost as xgb
 
-from flywheel.config import Train
 from flywheel.learn import matrix, train
+from flywheel.sections import Train
 
 COLUMNS = 20
 WINDOWS = 50

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel import config
 from flywheel.errors import SourceError
+from flywheel.sections import Attributes
 from flywheel.sources.attributes import read_attributes
 from flywheel.sources.files import FileSource
 from flywheel.sources.source import LINE, ROW, UNREADABLE, Mark
@@ -183,7 +183,7 @@ def test_a_file_named_like_a_pattern_is_that_file(tmp_path: Path) -> None:
 def attributes(root: Path, text: str) -> pa.Table:
     (root / "items.csv").write_text(text)
     spec = {"url": "items.csv", "key": "item", "column": "id", "numeric": ["w"], "lists": {"g": "|"}}
-    return read_attributes(config.Attributes.model_validate(spec), root)
+    return read_attributes(Attributes.model_validate(spec), root)
 
 
 def test_attributes_are_typed(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from flywheel import config
-from flywheel.config import SourceConfig
 from flywheel.errors import SourceError
+from flywheel.sections import SourceConfig
 from flywheel.sources.files import FileSource
 from flywheel.sources.locate import locate
 from flywheel.sources.source import Mark

@@ -6,9 +6,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.config import Gate
 from flywheel.learn.gate import decide
 from flywheel.records import Comparison, Evaluation, Finding, Interval, Slice
+from flywheel.sections import Gate
 
 LOADS = Finding("servable", "pass", 0.0, 1e-6, 100, "100 golden rows score as they did")
 not_finite = st.sampled_from([math.nan, math.inf, -math.inf])

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from flywheel.config import Gate
 from flywheel.learn.gate import decide
 from flywheel.records import Comparison, Evaluation, Finding, Interval, Slice
+from flywheel.sections import Gate
 
 LOADS = Finding("servable", "pass", 0.0, 1e-6, 100, "100 golden rows score as they did")
 BROKEN = Finding("servable", "fail", 0.2, 1e-6, 100, "golden row 3 scores .41, it scored .61")

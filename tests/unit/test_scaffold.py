@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from flywheel.config import Config, Section, load, parse
+from flywheel.config import Config, load, parse
 from flywheel.errors import ConfigError
 from flywheel.scaffold import render, write_config, write_ignored, write_workspace
+from flywheel.sections import Section
 
 SMALL: dict[str, Any] = {
     "product": {"name": "shop"},

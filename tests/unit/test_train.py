@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from flywheel.config import Train
 from flywheel.errors import DataError
 from flywheel.learn import train
 from flywheel.learn.train import Batch, Columns, fit, predict
+from flywheel.sections import Train
 
 POLICY = Train(rounds=20, early_stopping=5, min_rows=50, min_per_class=5)
 COLUMNS = Columns(("a", "b", "genre"), ("q", "q", "c"), {"genre": 3})

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.config import Attributes, Config
+from flywheel.config import Config
 from flywheel.content import plain
 from flywheel.data.quarantine import as_given, as_rejected, distinct_rejected, in_order
 from flywheel.errors import DataError, SourceError
 from flywheel.schema import NAME, REJECTED, TIME, event_schema, row_schema
+from flywheel.sections import Attributes
 from flywheel.windows import Windows
 
 Known = Callable[[pa.ChunkedArray], pa.Array | pa.ChunkedArray]

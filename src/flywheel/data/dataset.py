@@ -19,7 +19,7 @@ import pyarrow as pa
 from flywheel import parquet
 from flywheel.errors import IntegrityError
 from flywheel.fingerprint import Seen, atomic_write, remove_leftovers, sha256, verify_all
-from flywheel.records import LedgerLine
+from flywheel.records import LedgerLine, Outcomes
 from flywheel.schema import TIME
 
 START = "0" * 64  # the address of a dataset without a window
@@ -31,6 +31,7 @@ _LEDGER = pa.schema(
     + [pa.field("events_sha256", pa.string()), pa.field("quarantine_sha256", pa.string())]
     + [pa.field("shards", pa.list_(pa.string()))]
 )
+_OUTCOMES = pa.field("outcomes", pa.struct([pa.field(f.name, pa.int64()) for f in fields(Outcomes)]))
 
 
 def events_path(data: Path, window: str) -> Path:
@@ -226,9 +227,12 @@ def _write(path: Path, table: pa.Table, closed: str | None) -> str:
 
 
 def _write_ledger(path: Path, ledger: Sequence[LedgerLine]) -> None:
-    table = pa.Table.from_pylist([asdict(line) for line in ledger], schema=_LEDGER)
+    settled = any(line.outcomes.collected for line in ledger)
+    schema = _LEDGER.append(_OUTCOMES) if settled else _LEDGER
+    table = pa.Table.from_pylist([asdict(line) for line in ledger], schema=schema)
     parquet.write(path, table)
 
 
 def _line(values: dict[str, Any]) -> LedgerLine:
-    return LedgerLine(**values | {"shards": tuple(values["shards"])})
+    outcomes = Outcomes(**values.pop("outcomes", {}))
+    return LedgerLine(**values | {"shards": tuple(values["shards"]), "outcomes": outcomes})

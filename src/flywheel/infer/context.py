@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from flywheel.config import ROLES
 from flywheel.infer.columns import MAX_NAMES, Column
 from flywheel.infer.label import Label
 from flywheel.infer.names import Columns, existing, is_time, plain
 from flywheel.infer.roles import Found, Given, Role, find_roles
+from flywheel.sections import ROLES
 
 RESERVED = {*ROLES, "source", "row"}  # fixed names of schema.event_schema
 TOO_GOOD = 0.98  # an AUC that a column known beforehand does not reach alone

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flywheel.config import Counter
+from flywheel.sections import Counter
 from flywheel.segments import Keys, hash_names
 
 Codes = npt.NDArray[np.int32]

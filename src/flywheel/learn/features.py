@@ -16,7 +16,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.config import Config, Counter
+from flywheel.config import Config
+from flywheel.sections import Counter
 from flywheel.segments import Entries, entry_type
 
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ from typing import Literal
 
 from scipy.special import ndtr, ndtri
 
-from flywheel.config import Gate
 from flywheel.records import Comparison, Evaluation, Finding, Interval, Slice, Verdict
+from flywheel.sections import Gate
 
 Kind = Literal["binary", "number"]
 Status = Literal["pass", "fail", "not enough evidence"]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xgboost as xgb
 import xxhash
 
-from flywheel.config import Train
 from flywheel.errors import DataError
 from flywheel.learn.features import Matrix
+from flywheel.sections import Train
 from flywheel.segments import as_bytes
 
 Labels = npt.NDArray[np.float32]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.config import Attributes
 from flywheel.errors import SourceError
 from flywheel.schema import NAME
+from flywheel.sections import Attributes
 from flywheel.sources.columns import Parsed, flags, lists, names, numbers
 from flywheel.sources.files import FileSource
 from flywheel.sources.source import RESERVED, UNREADABLE

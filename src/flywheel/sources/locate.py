@@ -1,4 +1,4 @@
-"""Which kind of source the config names."""
+"""Where a workspace's rows come from."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,8 +9,12 @@ from flywheel.sources.source import Source
 from flywheel.sources.sql import SqlSource
 
 
-def locate(config: Config, root: Path, *, until: datetime) -> Source:
-    """The source of `[source]`; `until`, the watermark, bounds a SQL source without a cursor."""
-    if config.source.is_sql:
-        return SqlSource(config.source, config.contract.timestamp, root, until)
-    return FileSource(config.source.url, root)
+def locate(config: Config, root: Path, *, until: datetime) -> tuple[Source, ...]:
+    """The source of `[source]`, if there is one; `until`, the watermark, bounds a SQL source without a cursor."""
+    found: list[Source] = []
+    if config.source is not None:
+        given = config.source
+        found.append(
+            SqlSource(given, config.contract.timestamp, root, until) if given.is_sql else FileSource(given.url, root)
+        )
+    return tuple(found)

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.config import Config, Contract
+from flywheel.config import Config
 from flywheel.content import content_ids
 from flywheel.errors import SourceError
 from flywheel.schema import NAME, REJECTED, TIME, event_schema
+from flywheel.sections import Contract
 from flywheel.sources.columns import Fault, Mask, Parsed, flags, lists, names, numbers, shown, text, times
 from flywheel.sources.labels import label_rule, not_binary
 from flywheel.sources.source import LINE, RESERVED, ROW, UNREADABLE

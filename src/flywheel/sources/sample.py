@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import sqlalchemy as sa
 
-from flywheel.config import SourceConfig
 from flywheel.errors import SourceError
+from flywheel.sections import SourceConfig
 from flywheel.sources.files import reading
 from flywheel.sources.readers import Progress, Reader, read_csv, read_jsonl
 from flywheel.sources.source import RESERVED, UNREADABLE

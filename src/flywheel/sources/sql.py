@@ -18,8 +18,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 
-from flywheel.config import SourceConfig
 from flywheel.errors import SourceError
+from flywheel.sections import SourceConfig
 from flywheel.sources.source import Mark, delivery_name
 
 _ROWS = 20_000
