@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from flywheel.data.identity import Ids
 from flywheel.errors import BlockedError
 from flywheel.fingerprint import Seen
 from flywheel.integrations import dvc_data, gx_suites
-from flywheel.records import LedgerLine, SuiteResult
+from flywheel.records import LedgerLine, Outcomes, SuiteResult
 from flywheel.sources import attributes
 from flywheel.sources.files import NoFileError
 from flywheel.sources.locate import locate
@@ -148,12 +148,24 @@ class Closing:
             events_sha256=sha_events,
             quarantine_sha256=sha_quarantine,
             shards=tuple(sorted((*events, *refused))),
+            outcomes=self._settled(name),
         )
         self.ledger = dataset.append(ws.data, line)
         failpoint("close:after")
         self.ids.add(window, dataset.fingerprint(self.ledger))
         self.spool.forget(frozenset(line.shards))
         return line
+
+    def _settled(self, window: str) -> Outcomes:
+        """The outcomes that the inbox settled with a window; the first one also has those from before it."""
+        before = self.ledger[-1].window if self.ledger else ""
+        told = [
+            counts
+            for taken in self.spool.deliveries()
+            for name, counts in taken.mark.get("outcomes", {}).items()
+            if before < name <= window
+        ]
+        return Outcomes(*(sum(counts[f.name] for counts in told) for f in fields(Outcomes)))
 
 
 def close(ws: Workspace, as_of: datetime) -> list[LedgerLine]:

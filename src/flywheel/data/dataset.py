@@ -199,6 +199,11 @@ def totals(ledger: Sequence[LedgerLine]) -> Totals:
     return Totals(len(ledger), sums["collected"], sums["rows"], tuple(leaks))
 
 
+def outcomes(ledger: Sequence[LedgerLine]) -> Outcomes:
+    """What became of all outcomes that closed windows settled."""
+    return Outcomes(*(sum(getattr(line.outcomes, f.name) for line in ledger) for f in fields(Outcomes)))
+
+
 def _files(data: Path, lines: Sequence[LedgerLine]) -> Iterator[tuple[Path, str]]:
     for line in lines:
         yield events_path(data, line.window), line.events_sha256
