@@ -69,14 +69,27 @@ def init(
     query: Annotated[str | None, typer.Option(help="SQL: a query to read.")] = None,
     kind: Annotated[str | None, typer.Option(help="Of the label: binary or number.")] = None,
     name: Annotated[str | None, typer.Option(help="The product's name; the folder's, if not given.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="There is no log yet: the product's answers make it.")] = False,
+    numeric: Annotated[list[str] | None, typer.Option(help="With --serve: context that is a number.")] = None,
+    categorical: Annotated[list[str] | None, typer.Option(help="With --serve: context that is a name.")] = None,
+    names: Annotated[list[str] | None, typer.Option("--list", help="With --serve: context that is names.")] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Make a workspace from a file of interactions: shows how each column is understood, then writes it.
+    """Make a workspace: from a file of interactions, or with --serve from nothing.
 
-    Without --from, a folder that has a flywheel.toml already, such as a clone, gets what it lacks.
+    Shows how each column of the file is understood, then writes it. With neither --from nor --serve, a folder that
+    has a flywheel.toml already, such as a clone, gets what it lacks.
     """
     from flows import show, starting
 
+    if serve:
+        from flywheel.infer.unseen import unseen
+
+        context = {"numeric": numeric or [], "categorical": categorical or [], "lists": names or []}
+        starting.start_serving(folder, unseen(name=name or folder.resolve().name, **context))
+        say(f"{folder} is a workspace now. Read {folder / 'flywheel.toml'}, then:")
+        say(f"  cd {folder} && flywheel serve, and each night flywheel turn")
+        return
     if source is None:
         lacking = starting.complete(folder)
         say(f"{folder} is ready" + (": next, dvc pull" if lacking else ""))

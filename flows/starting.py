@@ -36,9 +36,7 @@ def start(root: Path, url: str, given: Given, *, name: str | None = None, look_o
         SourceError: the source cannot be read.
     """
     if (root / "flywheel.toml").exists():
-        raise ConfigError(
-            f"{root} is a workspace already", where=str(root / "flywheel.toml"), next="choose another folder"
-        )
+        raise _twice(root)
     sample = read_sample(url, Path.cwd(), table=given.get("table"), query=given.get("query"))
     proposal = infer(sample, name=name or root.resolve().name, url=_seen_from(root, url), **given)
     if look_only:
@@ -46,6 +44,20 @@ def start(root: Path, url: str, given: Given, *, name: str | None = None, look_o
     root.mkdir(parents=True, exist_ok=True)
     written = create(root, proposal.config, _suites(sample, proposal.config))
     return Started(proposal, written)
+
+
+def start_serving(root: Path, config: Config) -> tuple[Path, ...]:
+    """Make `root` a workspace of a product that has no log yet; the files written.
+
+    Raises:
+        ConfigError: the folder is a workspace already.
+    """
+    if (root / "flywheel.toml").exists():
+        raise _twice(root)
+    root.mkdir(parents=True, exist_ok=True)
+    frame = event_schema(config).empty_table().to_pandas()
+    suites = {Path(file).stem: suite for file, suite in gx_profile.profile_suites(frame, config).items()}
+    return create(root, config, suites)
 
 
 def create(root: Path, config: Config, suites: Mapping[str, Mapping[str, Any]]) -> tuple[Path, ...]:
@@ -71,6 +83,11 @@ def complete(root: Path) -> bool:
     dvc_data.init(root)
     mlflow_store.create(root, config.product.name)
     return (root / "data.dvc").exists() and not (root / "data").exists()
+
+
+def _twice(root: Path) -> ConfigError:
+    where = str(root / "flywheel.toml")
+    return ConfigError(f"{root} is a workspace already", where=where, next="choose another folder")
 
 
 def _seen_from(root: Path, url: str) -> str:

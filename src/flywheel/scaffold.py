@@ -76,7 +76,7 @@ def render(config: Config) -> str:
         value = getattr(config, name)
         if isinstance(value, Section):
             blocks.append("\n".join([f"# {_says(type(value))}", f"[{name}]", *_lines(_shown(value), value)]))
-        elif name == "attributes":
+        elif name == "attributes" and config.serve is None:
             blocks += [_attributes(table) for table in value] or [_attributes_example()]
     return "\n\n".join(blocks) + "\n"
 
