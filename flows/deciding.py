@@ -289,9 +289,9 @@ def _evidence(ws: Workspace, trained: Trained, examined: Examined, verdict: Verd
     return mlflow_tracking.Evidence(
         evaluation=examined.evaluation,
         verdict=verdict,
-        config=tomlkit.dumps(config.model_dump(mode="json", exclude_none=True)),
+        config=tomlkit.dumps(config.told.model_dump(mode="json", exclude_none=True)),
         params=params | {"rounds": trained.rounds},
         importance=trained.importance,
         calibration=examined.calibration,
-        files={CONFIG: config.model_dump_json(), OWN_FEATURES: own.read_text() if own.exists() else ""},
+        files={CONFIG: config.told.model_dump_json(), OWN_FEATURES: own.read_text() if own.exists() else ""},
     )

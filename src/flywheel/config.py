@@ -6,6 +6,7 @@ Unknown keys are refused with the nearest known one.
 import difflib
 import hashlib
 import os
+import re
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +103,15 @@ class Config(Section):
     def metric(self) -> str:
         """The metric that decides."""
         return self.gate.metric or ("auc" if self.contract.kind == "binary" else "rmse")
+
+    @property
+    def told(self) -> "Config":
+        """The same for everybody to read: without the passwords in its URLs."""
+        values = self.model_dump()
+        for section in ("source", "inbox"):
+            if values[section]:
+                values[section]["url"] = re.sub(r"(://[^:/@]*):.*@", r"\1@", values[section]["url"])
+        return Config.model_validate(values)
 
     def fingerprint(self, *sections: str) -> str:
         """A short hash of the named sections (all, if none is named): equal configs, equal hash."""
