@@ -103,11 +103,12 @@ def live_day(world: World, shelf: Shelf) -> pa.Table:
     return _events(world, sessions, items, propensity)
 
 
-def visits(world: World) -> Sessions:
-    """The sessions of the world's day; whoever joins on it comes at that very moment."""
+def visits(world: World, left: Ints | None = None) -> Sessions:
+    """The sessions of the world's day, none by users who `left`; whoever joins on it comes at that very moment."""
     rng = world.stream(world.day, "sessions")
     users, begin = world.users, world.day * DAY
     regular = np.flatnonzero(users.joined < begin)
+    regular = regular if left is None else np.setdiff1d(regular, left)
     user = np.repeat(regular, rng.poisson(world.settings.sessions_per_day * users.activity[regular]))
     local = np.rint(rng.normal(users.peak_hour[user], 3)).astype(np.int64)
     ahead = world.hour(user, np.full(len(user), begin))  # the local hour of midnight in UTC
@@ -121,18 +122,24 @@ def visits(world: World) -> Sessions:
 
 
 def random_shelf(world: World, sessions: Sessions, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Every released item is equally likely in every slot, none twice.
+    """Every released item is equally likely in every slot, none twice."""
+    released, slots = len(world.items.released), world.settings.shelf
+    items = draw(rng, (len(sessions.user), slots), released)
+    return items, np.full(items.shape, slots / released)
+
+
+def draw(rng: np.random.Generator, shape: tuple[int, int], among: int) -> Ints:
+    """Numbers below `among` in uniformly random order, none twice in a row of the result.
 
     Source: R. W. Floyd's sampling without replacement (J. Bentley, "Programming pearls: a sample of
-    brilliance", CACM 30(9), 1987), for all sessions at once; its order is not uniform, hence the permutation.
+    brilliance", CACM 30(9), 1987), for all rows at once; its order is not uniform, hence the permutation.
     """
-    released, slots = len(world.items.released), world.settings.shelf
-    items = np.empty((len(sessions.user), slots), np.int64)
-    for slot, top in enumerate(range(released - slots, released)):
-        drawn = rng.integers(0, top + 1, len(items))
-        taken = (items[:, :slot] == drawn[:, None]).any(axis=1)
-        items[:, slot] = np.where(taken, top, drawn)
-    return rng.permuted(items, axis=1), np.full(items.shape, slots / released)
+    drawn = np.empty(shape, np.int64)
+    for place, top in enumerate(range(among - shape[1], among)):
+        number = rng.integers(0, top + 1, len(drawn))
+        taken = (drawn[:, :place] == number[:, None]).any(axis=1)
+        drawn[:, place] = np.where(taken, top, number)
+    return rng.permuted(drawn, axis=1)
 
 
 def unanswered(events: pa.Table) -> pa.Table:
@@ -151,7 +158,7 @@ def unanswered(events: pa.Table) -> pa.Table:
 
 def _events(world: World, sessions: Sessions, items: Ints, propensity: Floats) -> pa.Table:
     requests, slots = items.shape
-    watched, known_after, minutes = _outcomes(world, sessions, items)
+    watched, known_after, minutes = watch(world, sessions, items)
     request = np.repeat(np.arange(requests), slots)
     position = np.tile(np.arange(1, slots + 1, dtype=np.int32), requests)
     user, at, device = sessions.user[request], sessions.at[request], sessions.device[request]
@@ -175,8 +182,8 @@ def _events(world: World, sessions: Sessions, items: Ints, propensity: Floats) -
     })  # fmt: skip
 
 
-def _outcomes(world: World, sessions: Sessions, items: Ints) -> tuple[Ints, Ints, Ints]:
-    """Watched or not, seconds until that is known, minutes watched: each sessions × slots."""
+def watch(world: World, sessions: Sessions, items: Ints) -> tuple[Ints, Ints, Ints]:
+    """Watched or not, seconds until that is known, minutes watched: each sessions × slots, as the items shown."""
     rng = world.stream(world.day, "outcomes")
     slots = np.arange(1, items.shape[1] + 1)
     user, at, device = sessions.user[:, None], sessions.at[:, None], sessions.device[:, None]

@@ -75,12 +75,12 @@ class World:
     users: Users
     items: Items
 
-    def tomorrow(self) -> "World":
-        """The same world a day later."""
+    def tomorrow(self, invited: float = 0.0) -> "World":
+        """The same world a day later; `invited` is how many more than `joins_per_day` are expected to join."""
         day = self.day + 1
         begin = day * DAY
         rng, other = self.stream(day, "users"), self.stream(day, "items")
-        joined = np.sort(begin + rng.integers(0, DAY, rng.poisson(self.settings.joins_per_day)))
+        joined = np.sort(begin + rng.integers(0, DAY, rng.poisson(self.settings.joins_per_day + invited)))
         released = np.full(other.poisson(self.settings.releases_per_day), begin)
         return replace(
             self,
