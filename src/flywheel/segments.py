@@ -116,6 +116,14 @@ class Segments:
             pending, wanted = pending[~hit], wanted[~hit]
         return found, entries
 
+    def merged(self, table: str) -> tuple[Keys, Entries]:
+        """All keys of a table, ascending, and the rest of their entries, as of `newest`; a copy, or mapped."""
+        segments = sorted((s for s in self._segments if s.table == table), key=lambda s: s.upto)
+        merged = self._open(segments.pop())
+        while segments:  # the small ones first
+            merged = _merged(self._open(segments.pop()), merged)
+        return merged
+
     def put(self, blocks: Iterable[tuple[int, Mapping[str, Entries]]], notes: Mapping[str, Any] | None = None) -> None:
         """Add the windows up to each block's, in order: per table the entries of the keys touched, as of that window.
 

@@ -128,10 +128,12 @@ def oracle(spec: Spec, windows: dict[int, pa.Table]) -> dict[int, np.ndarray]:  
 
     result = {}
     numbers: dict[str, int] = {}
+    brought: dict[str, int] = {}
     for w in rows:
         for r in rows[w]:
             if r["device"] is not None:
                 numbers.setdefault(r["device"], len(numbers))
+                brought.setdefault(r["device"], w)
         lines = []
         for r in rows[w]:
             line = []
@@ -151,7 +153,7 @@ def oracle(spec: Spec, windows: dict[int, pa.Table]) -> dict[int, np.ndarray]:  
                 order = [*range(2 * len(counter.half_lives)), "first", "last"]
                 line += [np.mean(found[k]) if found[k] else np.nan for k in order]
             line.append(np.nan if r["age"] is None else r["age"])
-            line.append(np.nan if r["device"] is None else numbers[r["device"]])
+            line.append(numbers[r["device"]] if brought.get(r["device"], at + 1) <= at else np.nan)
             lines.append(line)
         result[w] = np.array(lines, dtype=np.float32).reshape(len(lines), len(spec.names))
     return result

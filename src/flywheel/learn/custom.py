@@ -22,10 +22,11 @@ FILE = "features.py"
 
 @dataclass(frozen=True)
 class Custom:
-    """The functions of a features.py, and the hash of its text."""
+    """The functions of a features.py, the hash of its text, and the text."""
 
     functions: dict[str, Callable[[pd.DataFrame], object]]
     fingerprint: str
+    text: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,10 +39,9 @@ class Custom:
         Raises:
             DataError: a function fails, returns other than a number per row, or is not row-wise.
         """
-        out = np.empty((len(rows), len(self.functions)), dtype=np.float32)
+        out = self.values(rows)
+        some = rows.iloc[::2]
         for i, (name, function) in enumerate(self.functions.items()):
-            out[:, i] = _column(name, function, rows)
-            some = rows.iloc[::2]
             if len(some) and not np.array_equal(_column(name, function, some), out[::2, i], equal_nan=True):
                 raise DataError(
                     f"the feature {name} is not row-wise",
@@ -49,6 +49,13 @@ class Custom:
                     why="given every other row only, it said something else of the same rows",
                     next=f"make {name} depend on its own row alone; what depends on others is a counter",
                 )
+        return out
+
+    def values(self, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """The same without looking whether they are row-wise, for a few rows that somebody waits for."""
+        out = np.empty((len(rows), len(self.functions)), dtype=np.float32)
+        for i, (name, function) in enumerate(self.functions.items()):
+            out[:, i] = _column(name, function, rows)
         return out
 
 
@@ -76,7 +83,7 @@ def from_text(text: str, where: str = FILE) -> Custom:
         for name, value in vars(module).items()
         if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
-    return Custom(functions, hashlib.sha256(text.encode()).hexdigest()[:12])
+    return Custom(functions, hashlib.sha256(text.encode()).hexdigest()[:12], text)
 
 
 def _run(text: str, where: str) -> ModuleType:

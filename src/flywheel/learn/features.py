@@ -1,7 +1,8 @@
 """What was known when each decision was made: counters per key, folded window by window and looked up.
 
-`fold` moves counters past one window; `lookup` turns counters into feature columns. The offline matrix and the
-ranker call these two and nothing else, so what is served is what was trained.
+`fold` moves counters past one window; `lookup` turns counters into feature columns, and `average` those of a list's
+values into one row's. The offline matrix and the ranker call these and nothing else, so what is served is what was
+trained; `digest` tells whether it is.
 
 A counter remembers per key, and per half-life `h`, a decayed count `n` and a decayed sum of labels `s`. Decay is
 counted in windows and applied when a key is read: `n · 2^(-age / h)`. The mean a model sees is shrunk towards the
@@ -10,18 +11,24 @@ weight `m`, `features.smoothing`).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from flywheel.config import Config
 from flywheel.sections import Counter
-from flywheel.segments import Entries, entry_type
+from flywheel.segments import Entries, Keys, entry_type
+from flywheel.windows import Windows
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
+States = npt.NDArray[np.int64]
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -100,10 +107,43 @@ class Spec:
         plain = len(self.names) - len(self.config.categorical)
         return ("q",) * plain + ("c",) * len(self.config.categorical)
 
+    @cached_property
+    def offered(self) -> tuple[str, ...]:
+        """The columns that a workspace's own functions may ask for: what is known when a row is decided.
+
+        Where the ranker decides, slot and propensity are what comes of it.
+        """
+        roles = ("user", "item", "request", *(() if self.config.serve else ("position", "propensity")))
+        return ("ts", *(r for r in roles if getattr(self.config.contract, r)), *self.config.context)
+
 
 def table(counter: int) -> str:
     """The name under which a counter is stored: its position, for a key may hold any character."""
     return f"counter{counter}"
+
+
+def served_from(
+    window: int, grid: Windows, ts: npt.NDArray[np.int64], logged: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]
+) -> int | States:
+    """The state window that each row of a window is looked up as of: the logged one, else window − lag.
+
+    A logged state that could not have been closed by then is not believed; the newest that could stands in for it.
+
+    Args:
+        window: the window's index.
+        grid: when windows may close.
+        ts: when each row happened, microseconds since 1970, shape (rows,).
+        logged: the state that each row was served from, shape (rows,).
+        known: where one was logged, shape (rows,).
+
+    Returns:
+        One for all rows, or one each, shape (rows,).
+    """
+    waits = grid.origin - datetime(1970, 1, 1, tzinfo=UTC) + grid.attribution + grid.lateness
+    closed = (ts - waits // _MICROSECOND) // (grid.every // _MICROSECOND) - 1
+    states = np.where(known, np.minimum(logged, closed), window - grid.lag)
+    distinct = np.unique(states)
+    return states if len(distinct) > 1 else int(distinct[0]) if len(distinct) else window - grid.lag
 
 
 def fold(
@@ -152,17 +192,58 @@ def lookup(
     """
     out = np.empty((len(entries) + 1, 2 * len(decay) + 2), dtype=np.float32)
     means = np.empty((len(decay), len(entries)))
-    ages = _ages(entries, known, at)
-    for i, fade in enumerate(decay):
-        faded = fade.take(ages)
-        counts = entries["acc"][:, i] * faded
-        means[i] = (entries["acc"][:, i + len(decay)] * faded + smoothing * prior[i]) / (counts + smoothing)
+    for i, (counts, sums) in enumerate(faded(entries, known, at, decay)):
+        means[i] = shrunk(counts, sums, prior[i], smoothing)
         out[:-1, 2 * i], out[:-1, 2 * i + 1] = counts, means[i]
     for column, end in ((-2, "first"), (-1, "last")):
         out[:-1, column] = at - entries[end]
         out[:-1, column][~known] = np.nan
     out[-1] = np.nan
     return out, means
+
+
+def faded(entries: Entries, known: npt.NDArray[np.bool_], at: int, decay: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Count and sum of labels of each key as of window `at`, per half-life; arguments as for `lookup`."""
+    ages = _ages(entries, known, at)
+    for i, fade in enumerate(decay):
+        left = fade.take(ages)
+        yield entries["acc"][:, i] * left, entries["acc"][:, i + len(decay)] * left
+
+
+def shrunk(counts: Floats, sums: Floats, prior: Floats, smoothing: float) -> Floats:
+    """The mean label that counts and sums tell, leaning on `prior` as on `smoothing` rows more."""
+    means: Floats = (sums + smoothing * prior) / (counts + smoothing)
+    return means
+
+
+def average(values: Matrix, offsets: npt.NDArray[np.int64]) -> Matrix:
+    """Average the columns over the values that each row owns; NaN where it owns none that is known.
+
+    Row i owns the lines `offsets[i]:offsets[i + 1]` of `values`.
+    """
+    out = np.full((len(offsets) - 1, values.shape[1]), np.nan, dtype=np.float32)
+    filled = np.diff(offsets) > 0
+    if not filled.any():
+        return out
+    known = ~np.isnan(values)
+    starts = offsets[:-1][filled]
+    sums = np.add.reduceat(np.where(known, values, 0), starts, axis=0)
+    counts = np.add.reduceat(known, starts, axis=0, dtype=np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out[filled] = sums / counts
+    return out
+
+
+def digest(matrix: Matrix) -> Keys:
+    """The XXH3-64 of each row's float32 values, shape (rows,); a NaN is a NaN, and −0 is 0.
+
+    >>> one, other = digest(np.array([[0.0, np.nan], [-0.0, -np.nan]], np.float32)).tolist()
+    >>> one == other
+    True
+    """
+    canonical = np.where(np.isnan(matrix), np.float32(np.nan), matrix + np.float32(0))
+    hashes = (xxhash.xxh3_64_intdigest(row) for row in np.ascontiguousarray(canonical, np.float32))
+    return np.fromiter(hashes, dtype=np.uint64, count=len(matrix))
 
 
 def prior_columns(child: Counter, parent: Counter) -> list[int]:

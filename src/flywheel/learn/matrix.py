@@ -18,11 +18,12 @@ from flywheel.config import Config
 from flywheel.errors import DataError, IntegrityError
 from flywheel.learn import coding, custom, features, state
 from flywheel.learn.custom import Custom
-from flywheel.learn.features import Matrix, Spec
-from flywheel.segments import Segments, as_bytes
+from flywheel.learn.features import Matrix, Spec, States
+from flywheel.segments import MANIFEST, Entries, Keys, Segments, as_bytes
 
 Read = Callable[[int, list[str]], pa.Table]
 BLOCK_ROWS = 10_000_000  # rows whose keys are held in memory at once: about 16 bytes each per counter
+TURN_WINDOWS = 7  # a wheel turned weekly with daily windows serves from a state so much older
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ def recipe(config: Config, root: Path) -> Recipe:
     return made
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The state that a ranker serves from: counters by table as sorted keys and entries, and each name's number."""
+
+    window: int
+    counters: dict[str, tuple[Keys, Entries]]
+    vocabularies: dict[str, dict[int, int]]
+
+
 @dataclass(frozen=True)
 class Cache:
     """The matrices and counters of one recipe over one dataset.
@@ -89,11 +99,12 @@ class Cache:
 
         A cache that is damaged is dropped and built again from the dataset.
         """
-        missing = [w for w in windows if self._find(w) is None]
+        asked = {w: self._served_from(w) for w in windows if self._find(w) is None}
         try:
-            self._advance(missing, progress, fresh=False)
+            self._advance(self._store(), asked, progress)
         except (IntegrityError, LookupError):
-            self._advance([w for w in missing if self._find(w) is None], progress, fresh=True)
+            asked = {w: states for w, states in asked.items() if self._find(w) is None}
+            self._advance(self._fresh_store(asked), asked, progress)
 
     def load(self, window: int) -> Matrix:
         """The matrix of a window, float32 of shape (rows, len(recipe.names)); made again if it is damaged."""
@@ -113,12 +124,37 @@ class Cache:
         notes = self._store().notes.get(state.VOCABULARY, {})
         return {name: sum(w <= upto for _, w in numbers.values()) for name, numbers in notes.items()}
 
-    def _advance(self, missing: list[int], progress: Callable[[int], None], *, fresh: bool) -> None:
-        store = self._store(fresh=fresh)
-        for block in self._blocks(store, missing):
-            asked = {w: w - self.recipe.spec.config.windows.grid.lag for w in missing if w in block}
+    def known(self) -> Known | None:
+        """What is known as of the newest window folded; None while none is. To be called while nothing is built.
+
+        Raises:
+            IntegrityError: the counters are damaged, or were replaced meanwhile.
+        """
+        store = self._store()
+        if store.newest is None:
+            return None
+        vocabularies = {
+            column: {int(key): number for key, (number, window) in numbers.items() if window <= store.newest}
+            for column, numbers in store.notes.get(state.VOCABULARY, {}).items()
+        }
+        return Known(store.newest, {name: store.merged(name) for name in store.tables}, vocabularies)
+
+    def _served_from(self, window: int) -> int | States:
+        """The states that a window's rows are looked up as of."""
+        grid = self.recipe.spec.config.windows.grid
+        try:
+            table = self.read(window, ["ts", "state"])
+        except DataError:  # written before anybody was served
+            return window - grid.lag
+        ts, logged = (table.column(name).combine_chunks().cast(pa.int64()) for name in ("ts", "state"))
+        known = logged.is_valid().to_numpy(zero_copy_only=False)
+        return features.served_from(window, grid, ts.to_numpy(), logged.fill_null(0).to_numpy(), known)
+
+    def _advance(self, store: Segments, asked: dict[int, int | States], progress: Callable[[int], None]) -> None:
+        for block in self._blocks(store, list(asked)):
             tables = {w: self.read(w, self._columns(w in asked)) for w in block}
-            for window, matrix in state.advance(store, self.recipe.spec, tables, asked):
+            states = {w: asked[w] for w in block if w in asked}
+            for window, matrix in state.advance(store, self.recipe.spec, tables, states):
                 self._write(
                     window,
                     np.hstack([matrix, self._own(tables[window])]) if self.recipe.custom.names else matrix,
@@ -145,25 +181,21 @@ class Cache:
         needed = state.key_columns(self.recipe.spec)
         if not (asked and self.recipe.custom.names):
             return needed
-        config = self.recipe.spec.config
-        roles = [
-            role for role in ("user", "item", "request", "position", "propensity") if getattr(config.contract, role)
-        ]
-        return list(dict.fromkeys([*needed, "ts", *roles, *config.context]))
+        return list(dict.fromkeys([*needed, *self.recipe.spec.offered]))
 
     def _own(self, table: pa.Table) -> Matrix:
-        return self.recipe.custom.matrix(table.drop_columns(["label", "late"]).to_pandas())
+        return self.recipe.custom.matrix(table.select(self.recipe.spec.offered).to_pandas())
 
-    def _store(self, *, fresh: bool = False) -> Segments:
+    def _store(self, keep: int = 0) -> Segments:
         folder = self.folder / "state" / self.recipe.fingerprint
-        if fresh:
-            (folder / "manifest.json").unlink(missing_ok=True)
-        return Segments(
-            folder,
-            self.recipe.spec.tables,
-            keep=self.recipe.spec.config.windows.grid.lag,
-            chain=self.chain.get,
-        )
+        keep = max(keep, self.recipe.spec.config.windows.grid.lag + TURN_WINDOWS)
+        return Segments(folder, self.recipe.spec.tables, keep=keep, chain=self.chain.get)
+
+    def _fresh_store(self, asked: dict[int, int | States]) -> Segments:
+        """A store with nothing in it, which will keep apart the oldest state that is asked for."""
+        (self.folder / "state" / self.recipe.fingerprint / MANIFEST).unlink(missing_ok=True)
+        first = min(self.chain, default=0)
+        return self._store(max((w - max(int(np.min(states)), first) for w, states in asked.items()), default=0))
 
     def _stem(self, window: int) -> str:
         address = hashlib.sha256(f"{self.recipe.fingerprint}/{self.chain[window]}".encode()).hexdigest()[:12]

@@ -8,7 +8,7 @@ the first time. Within a block keys have dense codes and counters live in plain 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from flywheel.learn import coding, features
 from flywheel.learn.coding import Coded, Codes, Places
-from flywheel.learn.features import Floats, Matrix, Spec
+from flywheel.learn.features import Floats, Matrix, Spec, States
 from flywheel.segments import Entries, Segments
 
 VOCABULARY = "vocabulary"
@@ -68,7 +68,7 @@ def key_columns(spec: Spec) -> list[str]:
 
 
 def advance(
-    store: Segments, spec: Spec, windows: Mapping[int, pa.Table], asked: Mapping[int, int]
+    store: Segments, spec: Spec, windows: Mapping[int, pa.Table], asked: Mapping[int, int | States]
 ) -> Iterator[tuple[int, Matrix]]:
     """Fold every window newer than the store, and look up the features of the windows asked for.
 
@@ -76,10 +76,10 @@ def advance(
         store: the counters so far; they are moved to the newest of `windows` once the iterator is exhausted.
         spec: what to count.
         windows: consecutive windows by index, from `store.newest + 1` or, where older ones are asked for, before.
-        asked: window → the state window its decisions could have been served from.
+        asked: window → the state window that its rows were served from, one for all or one each, as `served_from` says.
 
     Yields:
-        Window and matrix, float32 of shape (rows, len(spec.names)), in the order in which states are reached.
+        Window and matrix, float32 of shape (rows, len(spec.names)), in the order in which the last state is reached.
     """
     order = sorted(windows)
     tables = [windows[w] for w in order]
@@ -97,18 +97,17 @@ def advance(
         )
         block = _Block(spec, store, order, tables, counters, columns, vocabularies)
         if store.newest is None:
-            asked = {window: max(at, start) for window, at in asked.items()}  # before all data nothing is known
-        yield from ((w, block.matrix(w, at, pool.map)) for w, at in sorted(asked.items()) if at < start)
-        waiting = sorted((at, window) for window, at in asked.items() if at >= start)
+            asked = {window: np.maximum(at, start) for window, at in asked.items()}  # before all data nothing is known
+        waiting = sorted((int(at), window) for window, states in asked.items() for at in np.unique(states))
         snapshots: list[tuple[int, dict[str, Entries]]] = []
         for at in range(start, order[-1] + 1):
             if at > start:
                 block.fold(at, pool.map)
                 if at >= order[-1] - store.keep:
                     snapshots.append((at, {features.table(i): c.snapshot() for i, c in enumerate(counters)}))
-            while waiting and waiting[0][0] == at:
-                window = waiting.pop(0)[1]
-                yield window, block.matrix(window, at, pool.map)
+            while waiting and waiting[0][0] <= at:
+                known, window = waiting.pop(0)
+                yield from block.part(window, known, asked[window], pool.map)
     if snapshots:
         store.put(snapshots, {VOCABULARY: vocabularies, "first": store.notes.get("first", order[0])})
 
@@ -177,6 +176,7 @@ class _Block:
     counters: list[Counters]
     columns: dict[str, Coded]
     vocabularies: Vocabularies
+    parts: dict[int, Matrix] = field(default_factory=dict)
 
     def fold(self, window: int, spread: Spread) -> None:
         """Move every counter past a window."""
@@ -185,6 +185,17 @@ class _Block:
         labelled = ~np.isnan(labels)
         list(spread(lambda counter: counter.fold(position, window, labels, labelled), self.counters))
 
+    def part(self, window: int, at: int, states: int | States, spread: Spread) -> Iterator[tuple[int, Matrix]]:
+        """Look up a window's rows that were served from state `at`; yield the window once that is the last of them."""
+        made = self.matrix(window, at, spread)
+        if np.ndim(states):
+            rows = states == at
+            whole = self.parts.setdefault(window, made)
+            whole[rows] = made[rows]
+            made = whole
+        if at == np.max(states):
+            yield window, self.parts.pop(window, made)
+
     def matrix(self, window: int, at: int, spread: Spread) -> Matrix:
         """The matrix of a window, from the counters as of window `at`."""
         position = window - self.order[0]
@@ -192,7 +203,7 @@ class _Block:
         # The global mean is what others lean on; as a column it would only tell the window's date.
         means = {0: self._look(0, position, at, {})[1]}
         families = [(lambda f=f: self._family(f, out, position, at, dict(means))) for f in self.spec.families]
-        list(spread(lambda part: part(), [*families, lambda: self._context(out, position)]))
+        list(spread(lambda part: part(), [*families, lambda: self._context(out, position, at)]))
         return out
 
     def _family(self, family: tuple[int, ...], out: Matrix, position: int, at: int, means: dict[int, Floats]) -> None:
@@ -204,7 +215,7 @@ class _Block:
             if coded.offsets is None:
                 _scatter(values, place, out, column)
             else:
-                averaged = _average(values.take(place, axis=0), coded.offsets[position])
+                averaged = features.average(values.take(place, axis=0), coded.offsets[position])
                 out[:, column : column + values.shape[1]] = averaged
 
     def _look(self, i: int, position: int, at: int, means: dict[int, Floats]) -> tuple[Matrix, Floats]:
@@ -242,7 +253,8 @@ class _Block:
         leaned: Floats = means[parent][columns].take(above.windows[position].place.take(row), axis=1)
         return leaned
 
-    def _context(self, out: Matrix, position: int) -> None:
+    def _context(self, out: Matrix, position: int, at: int) -> None:
+        """Numbers as they are, and names as the numbers that they had by then; one that had none is missing."""
         config = self.spec.config
         column = len(self.spec.names) - len(config.numeric) - len(config.categorical)
         for name in config.numeric:
@@ -252,8 +264,9 @@ class _Block:
             coded, numbers = self.columns[name], self.vocabularies[name]
             places = coded.windows[position]
             keys = [int(key) for key in coded.hashes[places.distinct]]
-            number = np.array([numbers.get(key, (np.nan, 0))[0] for key in keys] + [np.nan], dtype=np.float32)
-            out[:, column] = number.take(places.place)
+            known = [numbers.get(key, (np.nan, at)) for key in keys]
+            number = [number if since <= at else np.nan for number, since in known]
+            out[:, column] = np.array([*number, np.nan], dtype=np.float32).take(places.place)
             column += 1
 
 
@@ -263,18 +276,3 @@ def _scatter(values: Matrix, place: Codes, out: Matrix, column: int) -> None:
         line = f"V{values.strides[0]}"
         target = np.ndarray(len(out), line, out.data, column * out.itemsize, out.strides[:1])
         target[:] = values.view(line)[:, 0].take(place)
-
-
-def _average(values: Matrix, offsets: npt.NDArray[np.int64]) -> Matrix:
-    """Average the columns over the values that each row owns; NaN where it owns none that is known."""
-    out = np.full((len(offsets) - 1, values.shape[1]), np.nan, dtype=np.float32)
-    filled = np.diff(offsets) > 0
-    if not filled.any():
-        return out
-    known = ~np.isnan(values)
-    starts = offsets[:-1][filled]
-    sums = np.add.reduceat(np.where(known, values, 0), starts, axis=0)
-    counts = np.add.reduceat(known, starts, axis=0, dtype=np.float32)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out[filled] = sums / counts
-    return out

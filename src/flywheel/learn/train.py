@@ -76,6 +76,13 @@ def score(booster: xgb.Booster, columns: Columns, matrix: Matrix) -> npt.NDArray
     return np.asarray(booster.inplace_predict(columns.freeze(matrix)), dtype=np.float64)
 
 
+def scorer(model: bytes, columns: Columns, threads: int = 1) -> Callable[[Matrix], npt.NDArray[np.float64]]:
+    """A model loaded once to score small matrices often; says what `predict` says."""
+    booster = xgb.Booster(model_file=bytearray(model))
+    booster.set_param({"nthread": threads})
+    return lambda matrix: score(booster, columns, matrix)
+
+
 def check(labels: Labels, kind: str, policy: Train) -> None:
     """Refuse labels that nothing can be learned from.
 
