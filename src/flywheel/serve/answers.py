@@ -1,18 +1,24 @@
-"""What each route answers: bytes of a body in, an answer out, a refusal raised."""
+"""What the routes that read a body answer: bytes in, an answer out, a refusal raised."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from flywheel.config import Config
+from flywheel.serve.intake import Intake
+from flywheel.serve.invoked import Invoked
+from flywheel.serve.numbers import Numbers
 from flywheel.serve.refusals import Refusal, Refused, Why
-from flywheel.serve.serving import Clock, Serving
+from flywheel.serve.serving import Serving
 from flywheel.serve.wire import Wire
 from flywheel.serve.writing import Writing
 
-CHUNK = 256  # items read in one go; then the loop turns to whoever else waits
+CHUNK = 128  # items that are read in one turn
+Kind = Literal["outcome", "row"]
 _JSON = (b"content-type", b"application/json")
 
 
@@ -25,8 +31,8 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
 
 
-class Slot(msgspec.Struct, frozen=True, gc=False):
-    """One item of an answer, with the probability with which it stands in this slot, given the slots above it."""
+class RankedItem(msgspec.Struct, frozen=True, gc=False):
+    """What stands in a slot, and the probability with which it does, given the slots above."""
 
     item: str
     propensity: float
@@ -39,11 +45,11 @@ class Ranked(msgspec.Struct, frozen=True):
     decision_id: str
     generation: int
     arm: str
-    items: list[Slot]
+    items: list[RankedItem]
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one item: on disk, there before under the same event id, or refused with the reason."""
+    """What became of one event: on disk, or refused with the reason; a `duplicate` was there before under its id."""
 
     accepted: bool
     duplicate: bool
@@ -51,9 +57,15 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Results(msgspec.Struct, frozen=True):
-    """What became of each item, in the order they were sent."""
+    """What became of each event, in the order they were sent."""
 
     results: list[Result]
+
+
+class Predictions(msgspec.Struct, frozen=True):
+    """The champion's score of each row, in the order they were sent."""
+
+    predictions: list[float]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -69,68 +81,89 @@ def refused(refusal: Refusal) -> Answer:
 class Answers:
     """The routes that read a body."""
 
-    def __init__(self, serving: Serving, writing: Writing, wire: Wire, clock: Clock, ids: Callable[[int], str]) -> None:
-        self._serving, self._writing, self._wire, self._clock, self._ids = serving, writing, wire, clock, ids
+    def __init__(self, config: Config, serving: Serving, writing: Writing, intake: Intake, numbers: Numbers) -> None:
+        self.wire, self.invoked = Wire(config), Invoked(config)
+        self._serving, self._writing, self._intake, self._numbers = serving, writing, intake, numbers
 
     async def rank(self, body: bytes) -> Answer:
         """`POST /v1/rank`: answered once the decision is on disk."""
-        request = self._wire.request(body)
-        now = self._clock()
-        decision = self._serving.served.ranker.rank(request, decision_id=self._ids(now), now=now)
+        await self._intake.turn()
+        began = time.perf_counter()
+        request, now = self.wire.request(body), self._serving.clock()
+        decision = self._serving.served.ranker.rank(request, decision_id=self._serving.new_id(now), now=now)
+        self._intake.took(time.perf_counter() - began)
         await self._writing.write(decisions=(decision,))
-        shown = [Slot(s.item, s.propensity, s.explored) for s in decision.shown]
+        self._numbers.decided(decision)
+        shown = [RankedItem(s.item, s.propensity, s.explored) for s in decision.shown]
         ranked = Ranked(decision.id, decision.generation, decision.arm, shown)
         headers = (b"x-decision-id", decision.id.encode()), (b"x-model-version", b"%d" % decision.generation)
         return Answer(200, _encode(ranked), (_JSON, *headers))
 
+    async def invocations(self, body: bytes) -> Answer:
+        """`POST /invocations`, as MLflow's scoring server has it; nothing is logged."""
+        await self._intake.turn()
+        rows, groups = self.invoked.requests(body)
+        found = [0.0] * rows
+        for places, request in groups:
+            began = time.perf_counter()
+            for place, score in zip(places, self._serving.served.ranker.scores(request), strict=True):
+                found[place] = float(score)
+            self._intake.took(time.perf_counter() - began)
+            await self._intake.wait()
+        return Answer(200, _encode(Predictions(found)))
+
     async def outcomes(self, body: bytes) -> Answer:
         """`POST /v1/outcomes`: one or a list; good ones are on disk, whatever the others are."""
-        return await self._taken(body, self._wire.outcome, lambda found: self._writing.write(outcomes=found))
+        return await self._take(body, "outcome")
 
     async def events(self, body: bytes) -> Answer:
         """`POST /v1/events`: ready rows, one or a list."""
-        return await self._taken(body, self._wire.row, lambda found: self._writing.write(rows=found))
+        return await self._take(body, "row")
 
-    async def _taken(
-        self,
-        body: bytes,
-        read: Callable[[Any, int], Any],
-        write: Callable[[list[Any]], Awaitable[Sequence[bool]]],
-    ) -> Answer:
-        many, items = self._wire.items(body)
-        if not many:
-            known = await write([read(body, self._clock())])
-            return Answer(200, _encode(_KNOWN if known[0] else _NEW))
-        results: list[Result] = []
+    async def _take(self, body: bytes, kind: Kind) -> Answer:
+        await self._intake.turn()
+        many, items = self.wire.items(body)
+        results: list[Result | Refusal] = []
         for start in range(0, len(items), CHUNK):
-            results += await self._chunk(items[start : start + CHUNK], start, read, write)
-        return _summed(results)
+            if start:
+                await self._intake.wait()
+            results += await self._part(items[start : start + CHUNK], kind)
+        if not many:
+            if isinstance(results[0], Refusal):
+                raise results[0]
+            return Answer(200, _encode(results[0]))
+        told = [_told(r, i) if isinstance(r, Refusal) else r for i, r in enumerate(results)]
+        good = sum(result.accepted for result in told)
+        return Answer(200 if good == len(told) else 207 if good else 422, _encode(Results(told)))
 
-    async def _chunk(
-        self,
-        items: list[Any],
-        start: int,
-        read: Callable[[Any, int], Any],
-        write: Callable[[list[Any]], Awaitable[Sequence[bool]]],
-    ) -> list[Result]:
-        now = self._clock()
-        good, results = [], []
-        for index, item in enumerate(items, start):
-            try:
-                good.append(read(item, now))
-                results.append(_NEW)
-            except Refusal as refusal:
-                why = msgspec.structs.replace(refusal.told(), where=f"/{index}{refusal.where}")
-                results.append(Result(accepted=False, duplicate=False, error=why))
-        if not good:
-            await asyncio.sleep(0)
-            return results
-        known = iter(await write(good))
-        return [_KNOWN if result is _NEW and next(known) else result for result in results]
+    async def _part(self, items: list[Any], kind: Kind) -> list[Result | Refusal]:
+        """Read a part of what was sent and put the good ones on disk."""
+        began, now = time.perf_counter(), self._serving.clock()
+        read = self.wire.outcome if kind == "outcome" else self.wire.row
+        found = [_or_refusal(read, item, now) for item in items]
+        self._intake.took(time.perf_counter() - began)
+        fates = iter(await self._written([one for one in found if not isinstance(one, Refusal)], kind))
+        results = [one if isinstance(one, Refusal) else next(fates) for one in found]
+        for fate, count in Counter("refused" if isinstance(r, Refusal) else r for r in results).items():
+            self._numbers.taken(kind, fate, count)
+        return [r if isinstance(r, Refusal) else _NEW if r == "accepted" else _KNOWN for r in results]
+
+    async def _written(self, events: list[Any], kind: Kind) -> Sequence[str]:
+        if not events:
+            return ()
+        if kind == "outcome":
+            return (await self._writing.write(outcomes=events)).outcomes
+        return (await self._writing.write(rows=events)).rows
 
 
-def _summed(results: list[Result]) -> Answer:
-    """200 if all are on disk, 207 if some, 422 if none."""
-    good = sum(result.accepted for result in results)
-    status = 200 if good == len(results) else 207 if good else 422
-    return Answer(status, _encode(Results(results)))
+def _or_refusal(read: Callable[[Any, int], Any], item: Any, now: int) -> Any:
+    try:
+        return read(item, now)
+    except Refusal as refusal:
+        return refusal
+
+
+def _told(refusal: Refusal, index: int) -> Result:
+    """A refusal within a list: its pointer begins with its place there."""
+    why = msgspec.structs.replace(refusal.told(), where=f"/{index}{refusal.where}")
+    return Result(accepted=False, duplicate=False, error=why)

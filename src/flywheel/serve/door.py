@@ -3,13 +3,18 @@
 One dictionary of routes and no middleware: a request pays for nothing that it does not use.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flywheel.serve.access import Access, Scope
 from flywheel.serve.answers import Answer, refused
+from flywheel.serve.intake import busy
+from flywheel.serve.numbers import Numbers
 from flywheel.serve.refusals import Refusal
 
+HELD_BYTES = 2**26
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -17,55 +22,91 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Route:
-    """One thing to ask for, how long its body may be in bytes (0: it has none), and what answers it."""
+    """One thing to ask for, what answers it, whose token it takes, and how many bytes its body may have (0: none)."""
 
     method: str
     path: str
     answer: Callable[[bytes], Awaitable[Answer]]
+    scope: Scope = "open"
     limit: int = 0
 
 
 class Door:
     """An ASGI application."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], access: Access, numbers: Numbers) -> None:
+        self._access, self._numbers = access, numbers
+        self._held = 0  # bytes of bodies that are still coming
         self._routes: dict[str, dict[str, Route]] = {}
         for route in routes:
             self._routes.setdefault(route.path, {})[route.method] = route
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; whoever hangs up first is not answered."""
+        began, status = time.perf_counter(), 500
         try:
             answer = await self._answer(scope, receive)
+            if answer is None:
+                return
+            status = answer.status
+            headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
+        finally:
+            path = scope["path"] if scope["path"] in self._routes else "other"
+            self._numbers.answered(path, status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Message, receive: Receive) -> Answer | None:
+        try:
+            route, headers = self._route(scope), dict(scope["headers"])
+            self._access.check(headers, route.scope)
+            if not route.limit:
+                return await route.answer(b"")
+            _check_head(headers, route.limit)
+            body = await self._body(receive, route.limit)
+            return None if body is None else await route.answer(body)
         except Refusal as refusal:
-            answer = refused(refusal)
-        if answer is None:
-            return
-        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+            return refused(refusal)
 
-    async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Answer | None:
-        route = self._route(scope)
-        if not route.limit:
-            return await route.answer(b"")
-        headers = dict(scope["headers"])
-        _readable(headers, route.limit)
-        body = await _body(receive, route.limit)
-        return None if body is None else await route.answer(body)
-
-    def _route(self, scope: Mapping[str, Any]) -> Route:
+    def _route(self, scope: Message) -> Route:
         methods = self._routes.get(scope["path"])
         if methods is None:
             raise Refusal(404, "there is nothing at this path", next="GET /openapi.json lists what there is")
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        route = methods.get(method)
+        route = methods.get("GET" if scope["method"] == "HEAD" else scope["method"])
         if route is None:
             raise Refusal(405, f"this path takes {', '.join(methods)}", headers={"allow": ", ".join(methods)})
         return route
 
+    async def _body(self, receive: Receive, limit: int) -> bytes | None:
+        """The body, or None if its sender went away.
 
-def _readable(headers: Mapping[bytes, bytes], limit: int) -> None:
+        Raises:
+            Refusal: 413, it is longer than the limit; 503, too much comes in at once.
+        """
+        message = await receive()
+        if message["type"] != "http.disconnect" and not message["more_body"] and len(message["body"]) <= limit:
+            body: bytes = message["body"]
+            return body
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while message["type"] != "http.disconnect":
+                parts.append(message["body"])
+                size += len(parts[-1])
+                self._held += len(parts[-1])
+                if size > limit:
+                    raise _too_long(limit)
+                if self._held > HELD_BYTES:
+                    raise busy("too much comes in at once")
+                if not message["more_body"]:
+                    return b"".join(parts)
+                message = await receive()
+            return None
+        finally:
+            self._held -= size
+
+
+def _check_head(headers: Mapping[bytes, bytes], limit: int) -> None:
     """Check what the headers say of the body.
 
     Raises:
@@ -80,30 +121,6 @@ def _readable(headers: Mapping[bytes, bytes], limit: int) -> None:
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > limit:
         raise _too_long(limit)
-
-
-async def _body(receive: Receive, limit: int) -> bytes | None:
-    """The body, or None if its sender went away.
-
-    Raises:
-        Refusal: 413, it is longer than the limit.
-    """
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        return None
-    body: bytes = message["body"]
-    if not message["more_body"] and len(body) <= limit:
-        return body
-    parts, size = [body], len(body)
-    while message["more_body"] and size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message["body"])
-        size += len(message["body"])
-    if size > limit:
-        raise _too_long(limit)
-    return b"".join(parts)
 
 
 def _too_long(limit: int) -> Refusal:

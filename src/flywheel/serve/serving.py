@@ -22,6 +22,18 @@ class Ranks(Protocol):
         """The champion's score of each candidate in order, unexplored; nothing is logged."""
 
 
+class Fates(Protocol):
+    """What became of what was written, in its order: "accepted", "duplicate", or "conflict": that id was another's."""
+
+    @property
+    def outcomes(self) -> Sequence[str]:
+        """Of each outcome."""
+
+    @property
+    def rows(self) -> Sequence[str]:
+        """Of each row."""
+
+
 class Accepts(Protocol):
     """Takes events to disk, in groups, in a thread of its own."""
 
@@ -30,13 +42,19 @@ class Accepts(Protocol):
         decisions: Sequence[Decision],
         outcomes: Sequence[Outcome],
         rows: Sequence[Row],
-        done: Callable[[Sequence[bool] | FlywheelError], None],
+        done: Callable[[Fates | FlywheelError], None],
     ) -> bool:
         """Queue events; False, and nothing else happens, where the queue is full.
 
-        `done` is called once, in the writing thread: with which of the outcomes and rows, in order, were there
-        before; or with why nothing of it is on disk.
+        `done` is called once, in the writing thread: with what became of them, or with why none of it is on disk.
         """
+
+    @property
+    def waiting(self) -> int:
+        """Events in the queue."""
+
+    def close(self) -> None:
+        """Write what is queued, call back, and end."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +84,29 @@ class Served:
 class Serving:
     """The ranker that serves, when the registry was last heard of, and how often a new one came or could not.
 
-    Any thread may call: each move is one assignment.
+    Any thread may call: each move is one assignment. `clock` gives now, and `new_id` an id for a decision made now.
     """
 
-    def __init__(self, ranker: Ranks, told: Told) -> None:
+    def __init__(self, ranker: Ranks, told: Told, *, clock: Clock, new_id: Callable[[int], str] | None = None) -> None:
+        self.clock, self.new_id = clock, new_id or time_ordered_id
         self.served = Served(ranker, told)
-        self.looked = told.loaded
+        self.looked = self.clock()
         self.reloads = {"ok": 0, "failed": 0}
+        self.draining = False
 
     def swap(self, ranker: Ranks, told: Told) -> None:
         """Serve with another ranker from the next request on; those in flight end on the one they began with."""
         self.served = Served(ranker, told)
         self.reloads["ok"] += 1
-        self.looked = told.loaded
+        self.looked = self.clock()
 
-    def unchanged(self, now: int) -> None:
-        """The registry was asked, in microseconds since 1970 UTC, and names what serves already."""
-        self.looked = now
+    def staleness(self) -> float:
+        """Seconds since the registry was last heard of."""
+        return (self.clock() - self.looked) / 1e6
+
+    def unchanged(self) -> None:
+        """The registry was asked and names what serves already."""
+        self.looked = self.clock()
 
     def kept(self) -> None:
         """There is a new generation and it could not be loaded; the last good one serves on."""

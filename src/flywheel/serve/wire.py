@@ -68,12 +68,9 @@ class Wire:
             ) from None
         found = msgspec.to_builtins(sent.candidates)
         candidates = tuple(Candidate(c) if type(c) is str else Candidate(c.pop("item"), c) for c in found)
-        items = [candidate.item for candidate in candidates]
-        if bad := _bad_id(sent.user, *items):
+        if bad := _bad_id(sent.user, *(candidate.item for candidate in candidates)):
             position, what = bad
             raise Refusal(422, what, where=f"/candidates/{position - 1}" if position else "/user")
-        if len(set(items)) < len(items):
-            raise _twice(items)
         return Request(sent.user, candidates, msgspec.to_builtins(sent.context), sent.k)
 
     def items(self, body: bytes) -> tuple[bool, list[Any]]:
@@ -131,37 +128,34 @@ class Wire:
         return Row(event_id, _moment(ts, timed, now, naive_is_utc=utc), body)
 
 
-def _asked(config: Config, most: int) -> Any:
-    """The type of a request for a ranked list: candidates and context may carry the contract's columns only."""
+def columns(config: Config) -> list[tuple[str, Any, Any]]:
+    """The contract's context as fields of a struct, each of which may be left out or null."""
     kinds: list[tuple[str, Any]] = [(name, float) for name in config.contract.numeric]
     kinds += [(name, str) for name in config.contract.categorical]
     kinds += [(name, list[str]) for name in config.contract.lists]
-    columns: list[tuple[str, Any, Any]] = [
+    return [
         (f"column{i}", kind | None | UnsetType, msgspec.field(name=name, default=UNSET))
         for i, (name, kind) in enumerate(kinds)
     ]
-    candidate: Any = msgspec.defstruct(
-        "Candidate",
-        [("item", Id), *columns],
-        forbid_unknown_fields=True,
-        gc=False,
-        namespace={"__doc__": "An item that may be shown, with the context that is its own."},
+
+
+def _asked(config: Config, most: int) -> Any:
+    """The type of a request for a ranked list: candidates and context may carry the contract's columns only."""
+    candidate: Any = _struct(
+        "Candidate", "An item that may be shown, with the context that is its own.", [("item", Id), *columns(config)]
     )
-    context = msgspec.defstruct(
-        "Context",
-        columns,
-        forbid_unknown_fields=True,
-        gc=False,
-        namespace={"__doc__": "What holds for every candidate of a request."},
-    )
-    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+    context: Any = _struct("Context", "What holds for every candidate of a request.", columns(config))
+    fields: list[Any] = [
         ("user", Id),
         ("candidates", Annotated[list[Id | candidate], msgspec.Meta(min_length=1, max_length=most)]),
         ("context", context, msgspec.field(default_factory=context)),
         ("k", Annotated[int, msgspec.Meta(ge=1, le=MAX_K)], msgspec.field(default=10)),
     ]
-    doc = "For whom a list is wanted, of what, in which context, and how long."
-    return msgspec.defstruct("Ask", fields, forbid_unknown_fields=True, namespace={"__doc__": doc})
+    return _struct("Asked", "For whom a list is wanted, of what, in which context, and how long.", fields)
+
+
+def _struct(name: str, doc: str, fields: list[Any]) -> Any:
+    return msgspec.defstruct(name, fields, forbid_unknown_fields=True, namespace={"__doc__": doc})
 
 
 def _bad_id(*ids: str) -> tuple[int, str] | None:
@@ -175,18 +169,6 @@ def _bad_id(*ids: str) -> tuple[int, str] | None:
         if len(text.encode()) > ID_BYTES:
             return position, f"an id is longer than {ID_BYTES} bytes"
     return None
-
-
-def _twice(items: list[str]) -> Refusal:
-    """Candidates of which one stands there twice."""
-    position = next(i for i, item in enumerate(items) if item in items[:i])
-    item = items[position]
-    return Refusal(
-        422,
-        f"candidate {item!r} stands there twice",
-        why="each slot shows another item",
-        where=f"/candidates/{position}",
-    )
 
 
 def _moment(text: str, name: str, now: int, *, naive_is_utc: bool = False) -> int:

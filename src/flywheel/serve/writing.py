@@ -1,45 +1,54 @@
 """Waiting until events are on disk: a future for each submission, woken once for each group that was written."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
 from flywheel.errors import FlywheelError
 from flywheel.events import Decision, Outcome, Row
+from flywheel.serve.intake import busy
 from flywheel.serve.refusals import Refusal
-from flywheel.serve.serving import Accepts
+from flywheel.serve.serving import Accepts, Fates
 
-Receipt = Sequence[bool] | FlywheelError
+Written = asyncio.Future[Fates]
+STALLED = 1.0  # s that the oldest submission may wait before newer ones are sent away
 
 
 class Writing:
     """The loop's side of an inbox, whose thread calls back from elsewhere."""
 
     def __init__(self, inbox: Accepts) -> None:
-        self.inbox = inbox
-        self._settled: deque[tuple[asyncio.Future[Sequence[bool]], Receipt]] = deque()
+        self._inbox = inbox
+        self._waiting: dict[Written, float] = {}  # since when, the oldest first
+        self._settled: deque[tuple[Written, Fates | FlywheelError]] = deque()
         self._woken = False
 
     async def write(
         self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), rows: Sequence[Row] = ()
-    ) -> Sequence[bool]:
-        """Return when all is on disk: which of the outcomes and rows were there before.
+    ) -> Fates:
+        """Return when all is on disk: what became of it.
 
         Raises:
-            Refusal: 503, the inbox is full or cannot write; nothing of it is on disk.
+            Refusal: 503, the inbox is full, slow, or cannot write; nothing of it is on disk.
         """
+        now = time.monotonic()
+        if self._waiting and now - next(iter(self._waiting.values())) > STALLED:
+            raise busy("the disk takes long")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Sequence[bool]] = loop.create_future()
-        if not self.inbox.submit(decisions, outcomes, rows, partial(self._done, loop, future)):
+        written: Written = loop.create_future()
+        if not self._inbox.submit(decisions, outcomes, rows, partial(self._done, loop, written)):
             raise busy("the inbox is full")
-        return await future
+        self._waiting[written] = now
+        try:
+            return await written
+        finally:
+            self._waiting.pop(written, None)
 
-    def _done(
-        self, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Sequence[bool]]", receipt: Receipt
-    ) -> None:
-        """Called in the writing thread; a wake that is under way takes this receipt along."""
-        self._settled.append((future, receipt))
+    def _done(self, loop: asyncio.AbstractEventLoop, written: Written, fates: Fates | FlywheelError) -> None:
+        """Called in the writing thread; a wake that is under way takes what came of this along."""
+        self._settled.append((written, fates))
         if not self._woken:
             self._woken = True
             loop.call_soon_threadsafe(self._settle)
@@ -47,15 +56,10 @@ class Writing:
     def _settle(self) -> None:
         self._woken = False
         while self._settled:
-            future, receipt = self._settled.popleft()
-            if future.done():  # whoever waited went away
+            written, fates = self._settled.popleft()
+            if written.done():  # whoever waited went away
                 continue
-            if isinstance(receipt, FlywheelError):
-                future.set_exception(Refusal(503, receipt.what, why=receipt.why, headers={"retry-after": "1"}))
+            if isinstance(fates, FlywheelError):
+                written.set_exception(Refusal(503, fates.what, why=fates.why, headers={"retry-after": "1"}))
             else:
-                future.set_result(receipt)
-
-
-def busy(why: str) -> Refusal:
-    """503: try again in a second."""
-    return Refusal(503, "busy", why=why, next="try again after a second", headers={"retry-after": "1"})
+                written.set_result(fates)
