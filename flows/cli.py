@@ -260,14 +260,31 @@ def ui(
 
 
 @app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Other than this machine's own, it takes tokens.")] = "127.0.0.1",
+) -> None:
+    """Answer people with the champion, and log what they were shown and what came of it.
+
+    A new champion is taken up within ten seconds. Tokens come from FLYWHEEL_RANK_TOKEN and FLYWHEEL_INGEST_TOKEN.
+    """
+    ws = opened()
+    from flows import serving
+
+    serving.serve(ws, host, port, lambda url: say(f"answering on {url}; see {url}/openapi.json. Stop with Ctrl-C."))
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="A scratch folder for the demo's workspace.")] = Path("build/demo"),
-    weeks: Annotated[int, typer.Option(help="Weeks of the simulated product.", min=4)] = 8,
+    turns: Annotated[int, typer.Option(help="Weeks, with a turn of the wheel in each.", min=4)] = 20,
+    seed: Annotated[int, typer.Option(help="Of the simulated world.", min=0)] = 7,
+    http: Annotated[bool, typer.Option("--http", help="People ask a real server over real sockets.")] = False,
 ) -> None:
-    """Simulate a small streaming service, turn its wheel week by week, and draw what came of it."""
+    """Live in three simulated worlds: the wheel turns, the model stays its first, the shelf is random."""
     from flows.demo import run_demo
 
-    run_demo(folder, weeks, say=say, show_it=console().print, on_progress=progress)
+    run_demo(folder, turns, seed, http=http, say=say, show_it=console().print, on_progress=progress)
 
 
 def opened() -> "Workspace":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flows.inspect import Ahead, Closed, Compared, Explained, Status
     from flows.turn import Turned
     from flywheel.infer import Proposal
+    from flywheel.simulator.society import Figures
 from flywheel.records import Generation, LedgerLine, Move, Verdict
 
 STATUS = {"promoted": "green", "passed": "green", "kept": "yellow", "rejected": "red"}
@@ -163,6 +164,19 @@ def compared(told: Compared) -> RenderableType:
     """What differs between two generations."""
     rows = [(key, _value(a), _value(b)) for key, (a, b) in told.differences.items()]
     return table("", f"generation {told.a}", f"generation {told.b}", rows=rows)
+
+
+def worlds(weeks: Mapping[str, Sequence[Figures]]) -> RenderableType:
+    """The worlds side by side, one line a week: people at its end, rows, and the share of them watched."""
+    made = table("week", right=("week",), rows=[])
+    for name in weeks:
+        for figure in ("users", "rows", "watched"):
+            made.add_column(f"{name}\n{figure}" if figure == "users" else f"\n{figure}", justify="right")
+    for week in range(len(next(iter(weeks.values())))):
+        lived = [weeks[name][week] for name in weeks]
+        cells = [(f"{w.active:,}", f"{w.rows:,}", f"{w.watch_rate:.1%}") for w in lived]
+        made.add_row(str(week + 1), *(cell for three in cells for cell in three))
+    return made
 
 
 def named(generation: int) -> str:

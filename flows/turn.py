@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from flows import closing, deciding, inspect, learning
+from flows import closing, deciding, inspect, learning, served
 from flows.lock import locked
 from flywheel.errors import BlockedError, DataError
 from flywheel.integrations.prefect_api import publish_table
@@ -84,6 +84,12 @@ def promote(root: Path, generation: int) -> bool:
     return deciding.settle(Workspace.open(root), generation)
 
 
+@task(name="compare with what was served")
+def compare(root: Path) -> int:
+    """Bring the state up to the newest closed window, and check what was served against it; how many rows."""
+    return served.compare(Workspace.open(root))
+
+
 @flow(name="turn", flow_run_name="turn as of {as_of}", log_prints=False)
 def turn(
     workspace: Path,
@@ -96,13 +102,33 @@ def turn(
     ws = Workspace.open(workspace)
     with locked(ws.cache, "turn", wait=wait):
         deciding.open_store(ws)  # without a registry nothing can be decided, so nothing is begun
-        collect(ws.root, as_of, max(as_of, datetime.now(UTC)))
-        closed = close_until(ws, as_of)
-        md5 = version(ws.root) if ws.ledger() else ""
+        closed, md5 = _close(ws, as_of)
         turned = revolve(ws, as_of, trigger=trigger, move=promote_champion)
         if closed:
             push(ws.root)
     return replace(turned, closed=closed, dataset=turned.dataset or md5)
+
+
+@flow(name="collect", flow_run_name="collect as of {as_of}", log_prints=False)
+def collect_only(workspace: Path, as_of: datetime, wait: bool = False) -> int:
+    """Close what may be closed and bring the state up to it, without a generation; how many windows."""
+    ws = Workspace.open(workspace)
+    with locked(ws.cache, "collect", wait=wait):
+        deciding.open_store(ws)
+        closed, _ = _close(ws, as_of)
+        if closed:
+            push(ws.root)
+    return closed
+
+
+def _close(ws: Workspace, as_of: datetime) -> tuple[int, str]:
+    """Take what arrived and close what may be closed; how many windows, and the md5 of the dataset."""
+    collect(ws.root, as_of, max(as_of, datetime.now(UTC)))
+    closed = close_until(ws, as_of)
+    md5 = version(ws.root) if ws.ledger() else ""
+    if ws.config.serve and ws.ledger():
+        compare(ws.root)
+    return closed, md5
 
 
 def close_until(ws: Workspace, as_of: datetime) -> int:

@@ -96,7 +96,7 @@ OWNERS = {  # a library, and the modules that may import it
     "fsspec": ["flywheel.sources.*"],
     "matplotlib": ["flywheel.integrations.mlflow_plots", "flywheel.measure.picture"],
     "uvicorn": ["flywheel.integrations.prefect_server", "flywheel.serve.*"],
-    "msgspec": ["flywheel.events", "flywheel.serve.*", "flywheel.sources.*"],
+    "msgspec": ["flows.products", "flywheel.events", "flywheel.serve.*", "flywheel.sources.*"],
     "prometheus_client": ["flywheel.serve.*"],
     "starlette": ["flywheel.integrations.prefect_server", "flywheel.serve.*"],
     "typer": ["flows.cli"],

@@ -1,6 +1,6 @@
-"""Quality against data, as one picture."""
+"""What the wheel came to, as pictures: quality against data, and worlds side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,3 +50,46 @@ def quality_against_data(made: Sequence[Generation], metric: str, product: str, 
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+WORLDS = ((BLUE, 2.6), ("#e08a00", 2.0), (QUIET, 2.0))  # the first is the one that it is about
+
+
+def worlds_apart(worlds: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Draw figures of several worlds week by week, one panel a figure, as a PNG.
+
+    Args:
+        worlds: by the world's name, by the figure's name, one number a week; shares lie between 0 and 1.
+        path: where to.
+    """
+    figures = list(next(iter(worlds.values())))
+    canvas = Figure(figsize=(4.4 * len(figures), 4.4), dpi=130, facecolor="white")
+    FigureCanvasAgg(canvas)
+    panels = canvas.subplots(1, len(figures))
+    canvas.subplots_adjust(left=0.05, right=0.985, top=0.78, bottom=0.14, wspace=0.2)
+    for axes, figure in zip(panels, figures, strict=True):
+        for (name, lived), (colour, width) in zip(worlds.items(), WORLDS, strict=False):
+            numbers = lived[figure]
+            axes.plot(range(1, len(numbers) + 1), numbers, color=colour, linewidth=width, label=name)
+        shares = max(max(lived[figure]) for lived in worlds.values()) <= 1
+        axes.yaxis.set_major_formatter(FuncFormatter(_share if shares else _count))
+        axes.set_ylim(bottom=0)
+        axes.set_title(figure, loc="left", fontsize=11, color=INK)
+        axes.set_xlabel("week", color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e7eb")
+    handles, labels = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, frameon=False, loc="upper right", bbox_to_anchor=(0.99, 0.99), ncols=len(worlds))
+    canvas.text(
+        0.05, 0.92, "The same people, seed by seed: what the wheel changes", fontsize=14, weight="bold", color=INK
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path)
+
+
+def _count(value: float, _place: int) -> str:
+    return f"{value:,.0f}"
+
+
+def _share(value: float, _place: int) -> str:
+    return f"{value:.0%}"
