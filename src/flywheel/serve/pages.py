@@ -32,8 +32,8 @@ class Model(msgspec.Struct, frozen=True):
 class Pages:
     """The routes that read nothing."""
 
-    def __init__(self, serving: Serving, numbers: Numbers) -> None:
-        self._serving, self._numbers = serving, numbers
+    def __init__(self, serving: Serving, numbers: Numbers, document: bytes) -> None:
+        self._serving, self._numbers, self._document = serving, numbers, document
 
     async def alive(self, _: bytes) -> Answer:
         """`GET /healthz`: the loop turns."""
@@ -72,3 +72,7 @@ class Pages:
     async def version(self, _: bytes) -> Answer:
         """`GET /version`, as MLflow's scoring server has it, and of Flywheel."""
         return Answer(200, __version__.encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
+
+    async def openapi(self, _: bytes) -> Answer:
+        """`GET /openapi.json`."""
+        return Answer(200, self._document)

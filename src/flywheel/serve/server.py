@@ -18,6 +18,7 @@ from flywheel.serve.answers import Answers
 from flywheel.serve.door import Door, Route
 from flywheel.serve.intake import Intake
 from flywheel.serve.numbers import Numbers
+from flywheel.serve.openapi import document
 from flywheel.serve.pages import Pages
 from flywheel.serve.serving import Accepts, Serving
 from flywheel.serve.sockets import IDLE_SECONDS, Connection, sweep
@@ -32,7 +33,8 @@ def app(config: Config, serving: Serving, inbox: Accepts, tokens: Tokens | None 
     """The door as an ASGI application."""
     writing, intake = Writing(inbox), Intake()
     numbers = Numbers(_gauges(serving, inbox, intake))
-    answers, pages = Answers(config, serving, writing, intake, numbers), Pages(serving, numbers)
+    answers = Answers(config, serving, writing, intake, numbers)
+    pages = Pages(serving, numbers, document(config, answers.wire))
     routes = [
         Route("POST", "/v1/rank", answers.rank, "rank", RANK_BYTES),
         Route("POST", "/v1/outcomes", answers.outcomes, "ingest", INGEST_BYTES),
@@ -44,6 +46,7 @@ def app(config: Config, serving: Serving, inbox: Accepts, tokens: Tokens | None 
         Route("GET", "/readyz", pages.ready),
         Route("GET", "/ping", pages.ping),
         Route("GET", "/version", pages.version),
+        Route("GET", "/openapi.json", pages.openapi),
     ]
     return Door(routes, Access(tokens or Tokens()), numbers)
 

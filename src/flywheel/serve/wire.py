@@ -20,7 +20,15 @@ MAX_K = 1000
 AHEAD = 5 * 60 * 1_000_000  # µs that an event may lie after now: clocks differ
 ZONED = "write a time as 2026-01-05T10:00:00Z, with its zone"
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_BYTES, description="1 to 256 bytes; opaque")]
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=ID_BYTES,
+        description="1 to 256 bytes; opaque",
+        extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"},
+    ),
+]
 Column = bool | int | float | str | list[str] | None
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _COMPARISON = re.compile(r"[<>]=?|[=!]=")
