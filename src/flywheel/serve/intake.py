@@ -12,7 +12,7 @@ from flywheel.serve.refusals import Refusal
 
 SLICE = 0.005  # s of work between two looks at the sockets
 LINE = 0.04  # s of work that may stand in line
-_WEIGHT = 0.05  # of the newest in the moving mean of what a turn takes
+_WEIGHT = 0.2  # of the newest in the moving mean of what a turn takes
 
 
 class Intake:
