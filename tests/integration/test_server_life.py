@@ -7,8 +7,10 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
+from flywheel.errors import DataError
 from flywheel.events import Decision, Request
 from flywheel.sources.inbox import Inbox
 from tests.integration.door_world import Client, Process, Reply, outcome, ranker, shop, stored, told
@@ -99,6 +101,30 @@ def test_whoever_could_not_be_answered_soon_is_sent_away_at_once(tmp_path: Path)
         assert f"flywheel_shed_total {len(shed)}.0" in made.client("GET", "/metrics").body.decode()
         kept = {row["id"] for row in made.stored("decisions")}
         assert {reply.json["decision_id"] for _, reply in crowd.replies if reply.status == 200} <= kept
+
+
+class Failing(Slow):
+    """A ranker whose workspace has a function that fails."""
+
+    def rank(self, request: Request, *, decision_id: str, now: int) -> Decision:
+        raise DataError(
+            "features.py failed in age", why="ZeroDivisionError: division by zero\nat line 3", next="mend it"
+        )
+
+
+def test_a_workspace_function_that_fails_is_told_in_one_line_and_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with shop(tmp_path) as made:
+        made.serving.swap(Failing(), told())
+        failed = made.client.rank()
+        assert failed.status == 500
+        assert failed.error["what"] == "features.py failed in age"
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert line.startswith("POST /v1/rank: features.py failed in age why: ZeroDivisionError: division by zero at")
+        assert "\n" not in line
+        made.serving.swap(ranker(), told())
+        assert made.client.rank().status == 200
 
 
 class Crowd:

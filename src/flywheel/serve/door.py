@@ -3,17 +3,20 @@
 One dictionary of routes and no middleware: a request pays for nothing that it does not use.
 """
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flywheel.errors import FlywheelError
 from flywheel.serve.access import Access, Scope
 from flywheel.serve.answers import Answer, refused
 from flywheel.serve.intake import busy
 from flywheel.serve.numbers import Numbers
 from flywheel.serve.refusals import Refusal
 
+log = logging.getLogger(__name__)
 HELD_BYTES = 2**26
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -67,6 +70,9 @@ class Door:
             return None if body is None else await route.answer(body)
         except Refusal as refusal:
             return refused(refusal)
+        except FlywheelError as error:  # a workspace's own functions may fail on what the contract allows
+            log.error("%s %s: %s", scope["method"], scope["path"], " ".join(str(error).split()))
+            return refused(Refusal(500, error.what, why=error.why, next=error.next, where=error.where))
 
     def _route(self, scope: Message) -> Route:
         methods = self._routes.get(scope["path"])

@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from flywheel import __version__
 from flywheel.config import Config
 from flywheel.serve.answers import Predictions, Ranked, Result, Results
 from flywheel.serve.invoked import Table
 from flywheel.serve.pages import Model
 from flywheel.serve.refusals import Refused
-from flywheel.serve.wire import SentOutcome, Wire
+from flywheel.serve.wire import Id, SentOutcome, Wire
 
 Json = dict[str, Any]
 DECISION = "019b76da-a800-7000-8000-000000000000"
+ID: Json = msgspec.json.schema(Id)
 FLAG: Json = {"type": "object", "additionalProperties": {"const": True}}
 WHY = {
     400: "No JSON text, or a number that is out of range",
@@ -35,14 +35,17 @@ a key that stands twice in one object the last counts. Ids are opaque: 1 to 256 
 Times are ISO 8601 with a zone. Where there are tokens, send `authorization: Bearer …`."""
 
 
-def document(config: Config, wire: Wire) -> bytes:
+def document(config: Config, wire: Wire, version: str) -> bytes:
     """The whole of it, as JSON."""
     types = [wire.asked, SentOutcome, Table, Ranked, Result, Results, Predictions, Model, Refused]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schemas["SentRow"] = _row(config)
+    schemas["Table"] = _table(config, schemas["Table"])
+    if wire.flag:
+        schemas["SentOutcome"]["properties"]["value"] = {"enum": [0, 1]}
     told = {
         "openapi": "3.1.0",
-        "info": {"title": config.product.name, "version": __version__, "description": INTRODUCTION},
+        "info": {"title": config.product.name, "version": version, "description": INTRODUCTION},
         "paths": _paths(config),
         "components": {
             "schemas": schemas,
@@ -136,21 +139,35 @@ def _one_or_more(name: str) -> Json:
     return {"anyOf": [_ref(name), {"type": "array", "items": _ref(name)}]}
 
 
-def _row(config: Config) -> Json:
-    """A ready row: the contract's names, of which the event id and the time must be there."""
+def _columns(config: Config, *named: str) -> Json:
+    """A row under the contract's names, of which these must be there."""
     contract = config.contract
     columns: Json = {name: {"type": ["number", "null"]} for name in contract.numeric}
     columns |= {name: {"type": ["string", "null"]} for name in contract.categorical}
     columns |= {name: {"type": ["array", "null"], "items": {"type": "string"}} for name in contract.lists}
-    columns |= {contract.timestamp: {"type": "string", "format": "date-time"}}
-    columns |= {str(contract.event_id): {"type": "string", "minLength": 1, "maxLength": 256}}
     return {
         "type": "object",
-        "description": "A row under the contract's names; what it does not name is kept and told at the next turn.",
-        "properties": columns,
-        "required": [contract.event_id, contract.timestamp],
+        "properties": columns | dict.fromkeys(named, ID),
+        "required": list(named),
         "additionalProperties": {"type": ["boolean", "number", "string", "array", "null"], "items": {"type": "string"}},
     }
+
+
+def _row(config: Config) -> Json:
+    """A ready row: what the contract does not name is kept, and told at the next turn."""
+    event_id, timestamp = str(config.contract.event_id), config.contract.timestamp
+    row = _columns(config, event_id)
+    row["properties"][timestamp] = {"type": "string", "format": "date-time"}
+    return row | {"required": [event_id, timestamp], "description": "A row under the contract's names."}
+
+
+def _table(config: Config, table: Json) -> Json:
+    """Rows in exactly one of MLflow's forms."""
+    record = _columns(config, str(config.contract.user), str(config.contract.item))
+    rows = {"type": "array", "items": record}
+    forms = table["properties"] | {"dataframe_records": rows, "instances": rows}
+    one = [{"required": [form], "properties": {form: {"not": {"type": "null"}}}} for form in Table.__struct_fields__]
+    return table | {"properties": forms, "oneOf": one}
 
 
 def _context(config: Config) -> Json:

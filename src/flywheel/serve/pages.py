@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from flywheel import __version__
 from flywheel.serve.answers import Answer
 from flywheel.serve.numbers import TEXT, Numbers
 from flywheel.serve.refusals import Refusal
@@ -32,8 +31,9 @@ class Model(msgspec.Struct, frozen=True):
 class Pages:
     """The routes that read nothing."""
 
-    def __init__(self, serving: Serving, numbers: Numbers, document: bytes) -> None:
-        self._serving, self._numbers, self._document = serving, numbers, document
+    def __init__(self, serving: Serving, numbers: Numbers, document: bytes, version: str) -> None:
+        self._serving, self._numbers = serving, numbers
+        self._document, self._version = document, version
 
     async def alive(self, _: bytes) -> Answer:
         """`GET /healthz`: the loop turns."""
@@ -71,7 +71,7 @@ class Pages:
 
     async def version(self, _: bytes) -> Answer:
         """`GET /version`, as MLflow's scoring server has it, and of Flywheel."""
-        return Answer(200, __version__.encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
+        return Answer(200, self._version.encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
 
     async def openapi(self, _: bytes) -> Answer:
         """`GET /openapi.json`."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
 import uvicorn
@@ -34,7 +35,8 @@ def app(config: Config, serving: Serving, inbox: Accepts, tokens: Tokens | None 
     writing, intake = Writing(inbox), Intake()
     numbers = Numbers(_gauges(serving, inbox, intake))
     answers = Answers(config, serving, writing, intake, numbers)
-    pages = Pages(serving, numbers, document(config, answers.wire))
+    version = metadata.version("flywheel")
+    pages = Pages(serving, numbers, document(config, answers.wire, version), version)
     routes = [
         Route("POST", "/v1/rank", answers.rank, "rank", RANK_BYTES),
         Route("POST", "/v1/outcomes", answers.outcomes, "ingest", INGEST_BYTES),

@@ -29,6 +29,8 @@ Id = Annotated[
         extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"},
     ),
 ]
+LARGEST = 3.4028234663852886e38  # what a model's float32 can hold
+Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 Column = bool | int | float | str | list[str] | None
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _COMPARISON = re.compile(r"[<>]=?|[=!]=")
@@ -42,7 +44,7 @@ class SentOutcome(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     event_id: Id
     decision_id: Id
     item: Id
-    value: float
+    value: Number
     ts: str | None = None
 
 
@@ -60,7 +62,7 @@ class Wire:
         self._outcome = msgspec.json.Decoder(SentOutcome)
         self._row = msgspec.json.Decoder(dict[str, Column])
         self._several = msgspec.json.Decoder(list[msgspec.Raw])
-        self._flag = contract.kind == "binary" and not _COMPARISON.search(contract.label)
+        self.flag = contract.kind == "binary" and not _COMPARISON.search(contract.label)
 
     def request(self, body: bytes) -> Request:
         """What `POST /v1/rank` asks for.
@@ -106,7 +108,7 @@ class Wire:
             raise unreadable(error, bytes(item), SentOutcome.__struct_fields__, {"ts": ZONED}) from None
         if bad := _bad_id(sent.event_id, sent.decision_id, sent.item):
             raise Refusal(422, bad[1], where="/" + SentOutcome.__struct_fields__[bad[0]])
-        if self._flag and sent.value not in (0.0, 1.0):
+        if self.flag and sent.value not in (0.0, 1.0):
             why = f"{self._contract.label} is 0 or 1 by the contract"
             raise Refusal(422, f"value {sent.value:g} is neither 0 nor 1", why=why, where="/value")
         ts = now if sent.ts is None else _moment(sent.ts, "ts", now)
@@ -138,7 +140,7 @@ class Wire:
 
 def columns(config: Config) -> list[tuple[str, Any, Any]]:
     """The contract's context as fields of a struct, each of which may be left out or null."""
-    kinds: list[tuple[str, Any]] = [(name, float) for name in config.contract.numeric]
+    kinds: list[tuple[str, Any]] = [(name, Number) for name in config.contract.numeric]
     kinds += [(name, str) for name in config.contract.categorical]
     kinds += [(name, list[str]) for name in config.contract.lists]
     return [
