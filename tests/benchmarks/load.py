@@ -63,13 +63,20 @@ class Load:
         """Send on a free connection, or leave it to the receiver to do so as soon as there is one."""
         with self.lock:
             self.sent += 1
-            fd = self.free.popleft() if self.free else None
-            if fd is None and len(self.open) < self.clients:
-                fd = self.connect()
+            fd = self.free.popleft() if self.free else self.another()
             if fd is None:
                 self.waiting.append((due, number))
                 return
         self.send(fd, due, number)
+
+    def another(self):
+        """One more connection, or None: there are enough, or nobody answers."""
+        if len(self.open) >= self.clients:
+            return None
+        try:
+            return self.connect()
+        except OSError:
+            return None
 
     def send(self, fd, due, number):
         entry = self.open.get(fd)
@@ -96,20 +103,20 @@ class Load:
         self.next_one(None)
 
     def next_one(self, fd):
-        """A connection is free (or a place for one): the longest waiting request is next."""
+        """A connection is free (None: there is a place for one): the longest waiting request is next."""
         with self.lock:
+            if fd is None:
+                fd = self.another()
+            if fd is None and not self.open:  # nobody is there any more
+                self.lost += len(self.waiting)
+                self.answered += len(self.waiting)
+                self.waiting.clear()
+            if fd is None:
+                return
             if not self.waiting:
-                if fd is not None:
-                    self.free.append(fd)
+                self.free.append(fd)
                 return
             due, number = self.waiting.popleft()
-            if fd is None:
-                try:
-                    fd = self.connect()
-                except OSError:
-                    self.lost += 1
-                    self.answered += 1
-                    return
         self.send(fd, due, number)
 
     def receive(self, until):
@@ -179,6 +186,8 @@ class Load:
             draw = random.Random(seed)
             number = 0
             while (due := due + draw.expovariate(rate)) < self.start + seconds:
+                if not self.open and number:
+                    break  # whoever answered is gone
                 wait = due - time.perf_counter()
                 if wait > 0:
                     time.sleep(wait)

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -62,9 +63,11 @@ def rank(client: Client, number: int) -> Reply:
 
 def test_another_generation_is_taken_up_under_load_without_a_failed_request(tmp_path: Path) -> None:
     with shop(tmp_path) as made, Load(made.url, rank) as load:
+        first = weakref.ref(made.serving.served.ranker)
         for generation in range(1, 51):
             made.serving.swap(ranker(generation=generation), told(generation))
             time.sleep(0.01)
+    assert first() is None, "what no longer serves is let go"
     assert load.statuses == {200}
     assert load.broken == 0
     for reply in load.replies:

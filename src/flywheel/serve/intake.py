@@ -12,6 +12,7 @@ from flywheel.serve.refusals import Refusal
 
 SLICE = 0.005  # s of work between two looks at the sockets
 LINE = 0.04  # s of work that may stand in line
+_INTERRUPTED = 5
 _WEIGHT = 0.2  # of the newest in the moving mean of what a turn takes
 
 
@@ -31,7 +32,7 @@ class Intake:
         Raises:
             Refusal: 503, the line is too long.
         """
-        if (len(self._line) + 1) * self._mean > LINE:
+        if len(self._line) * self._mean > LINE:
             self.shed += 1
             raise busy("more is asked than can be answered soon")
         await self.wait()
@@ -49,8 +50,8 @@ class Intake:
         await place
 
     def took(self, seconds: float) -> None:
-        """Tell what a turn took."""
-        self._mean += _WEIGHT * (seconds - self._mean)
+        """Tell what a turn took; one that the machine interrupted says little of the others."""
+        self._mean += _WEIGHT * (min(seconds, _INTERRUPTED * self._mean) - self._mean)
 
     def _next(self) -> None:
         """Once per pass of the loop: as many turns as fit in a slice."""

@@ -75,7 +75,10 @@ class Connection(HttpToolsProtocol):
             return
         self.unread = None
         if self.reading and now - self.since > (BODY_SECONDS if self.headed else HEAD_SECONDS):
-            self._cut(408, "the request came too slowly")
+            if self.head or self.headed:
+                self._cut(408, "the request came too slowly")
+            else:  # nothing was asked, so nothing is answered: it would be taken for the answer to what is asked next
+                self.transport.close()
 
     def _cut(self, status: int, what: str) -> None:
         """Answer, unless an answer is under way, and close."""

@@ -1,0 +1,81 @@
+"""Taking turns, and sending away whoever would stand behind too much work."""
+
+import asyncio
+
+import pytest
+
+from flywheel.serve.intake import LINE, SLICE, Intake
+from flywheel.serve.refusals import Refusal
+
+
+def test_a_turn_that_was_interrupted_does_not_close_the_door() -> None:
+    async def scene() -> None:
+        intake = Intake()
+        for _ in range(100):
+            intake.took(10.0)
+        for _ in range(20):
+            await intake.turn()
+            intake.took(0.001)
+            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+
+
+def test_whoever_comes_together_waits_for_the_next_pass_of_the_loop() -> None:
+    async def scene() -> list[int]:
+        intake, passes, seen = Intake(), 0, []
+
+        async def ask() -> None:
+            await intake.turn()
+            intake.took(SLICE / 2)
+            seen.append(passes)
+
+        asked = [asyncio.ensure_future(ask()) for _ in range(6)]
+        while not all(task.done() for task in asked):
+            passes += 1
+            await asyncio.sleep(0)
+        return seen
+
+    seen = asyncio.run(scene())
+    assert sorted(seen) == seen
+    assert len(set(seen)) >= 3
+
+
+def test_a_line_of_more_work_than_can_be_done_soon_is_not_joined() -> None:
+    async def scene() -> tuple[int, int]:
+        intake = Intake()
+        for _ in range(50):
+            intake.took(0.01)
+        asked = [asyncio.ensure_future(intake.turn()) for _ in range(20)]
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [one for one in done if isinstance(one, Refusal)]
+        assert {one.status for one in refused} == {503}
+        return len(refused), intake.shed
+
+    refused, shed = asyncio.run(scene())
+    assert refused == shed
+    assert 20 - refused == pytest.approx(LINE / 0.01 + 2, abs=1)
+
+
+def test_whoever_leaves_the_line_takes_nobodys_turn() -> None:
+    async def scene() -> None:
+        intake = Intake()
+        for _ in range(50):
+            intake.took(0.002)
+        asked = [asyncio.ensure_future(intake.turn()) for _ in range(8)]
+        await asyncio.sleep(0)
+        for task in asked[2:6]:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(asked[6], asked[7]), 1)
+
+    asyncio.run(scene())
+
+
+def test_whoever_was_let_in_is_not_sent_away_later() -> None:
+    async def scene() -> None:
+        intake = Intake()
+        for _ in range(50):
+            intake.took(0.1)
+        await asyncio.gather(*(intake.wait() for _ in range(30)))
+
+    asyncio.run(scene())
