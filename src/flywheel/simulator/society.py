@@ -3,8 +3,9 @@
 Every visit gives something: the number of items on its list that were watched. A user remembers an exponentially
 weighted mean of that, the satisfaction S. At the end of a day on which they came,
 
-    they leave for good with probability min(1, leave · exp(-S / patience)),
-    else they tell others, of whom telling · S are expected to join tomorrow.
+    they leave for good with probability leave · exp(-S / patience),
+    else they tell others how far S is above what they had hoped for: telling · max(0, S - hope) of these are
+    expected to join tomorrow.
 
 A society is a value, as its world is: `begin` makes its first day, `live_day` asks the product what to show, and
 gives what came of it and the society of the next day. What the product is, a society cannot know: only the lists
@@ -33,11 +34,11 @@ class Habits:
     """How people take what they are shown, and what becomes of their outcomes on the way."""
 
     candidates: int = 40  # items drawn at random for each visit, of which the product shows the best
-    hope: float = 1.5  # the satisfaction that someone comes with
-    memory: float = 0.3  # weight of the newest visit in it
-    leave: float = 0.3  # probability of leaving after a day, at satisfaction 0
-    patience: float = 0.8  # satisfaction at which that is smaller by the factor e
-    telling: float = 0.02  # who joins for each day's visitor and unit of satisfaction
+    hope: float = 1.4  # the satisfaction that someone comes with
+    memory: float = 0.2  # weight of the newest visit in it
+    leave: float = 0.05  # probability of leaving after a day, at satisfaction 0
+    patience: float = 2.0  # satisfaction at which that is smaller by the factor e
+    telling: float = 0.11  # who joins for each visitor of a day and each unit above what they hoped for
     lost: float = 0.01  # outcomes that never arrive
     twice: float = 0.01  # outcomes that arrive twice
 
@@ -160,7 +161,7 @@ def closed_example() -> Example:
     >>> closed_example()["settings"].shelf
     6
     """
-    settings = Settings(users=400, joins_per_day=4.0, items=240, releases_per_day=1.0, sessions_per_day=0.15)
+    settings = Settings(users=250, joins_per_day=0.7, items=300, releases_per_day=3.0, sessions_per_day=0.35)
     return Example(settings=settings, habits=Habits(), start=datetime(2026, 1, 5, tzinfo=UTC), seed=7)
 
 
@@ -269,8 +270,8 @@ def _overnight(society: Society, gave: Ints) -> tuple[Society, int]:
     came = np.unique(user)
     chance = habits.leave * np.exp(-satisfaction[came] / habits.patience)
     leaving = world.stream(world.day, "leaving").random(len(satisfaction))[came] < chance
-    invited = habits.telling * float(satisfaction[came[~leaving]].sum())
-    world = world.tomorrow(invited)
+    beyond = np.maximum(satisfaction[came[~leaving]] - habits.hope, 0)
+    world = world.tomorrow(habits.telling * float(beyond.sum()))
     newcomers = np.full(len(world.users.joined) - len(satisfaction), habits.hope)
     left = np.union1d(society.left, came[leaving])
     tomorrow = replace(society, world=world, satisfaction=np.concatenate([satisfaction, newcomers]), left=left)
