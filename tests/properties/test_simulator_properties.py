@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from flywheel.simulator.deliveries import spoil_rows
 from flywheel.simulator.log import live, live_day, random_shelf, simulate
+from flywheel.simulator.product import shuffle
+from flywheel.simulator.society import Habits, begin, oracle
+from flywheel.simulator.society import live_day as live_together
 from flywheel.simulator.world import Settings, found
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -100,3 +103,58 @@ def test_spoiling_is_repeatable_and_counts_every_row(seed, rows):
     assert as_bytes(bad) == as_bytes(again)
     assert len(bad) == len(events) + done["repeated"] + done["contradicted"]
     assert sum(done.values()) == len(events)
+
+
+habits = st.builds(
+    Habits,
+    candidates=st.integers(8, 40),
+    hope=st.floats(0, 3),
+    memory=st.floats(0, 1),
+    leave=st.floats(0, 1),
+    patience=st.floats(0.1, 5),
+    telling=st.floats(0, 1),
+    lost=st.floats(0, 1),
+    twice=st.floats(0, 1),
+)
+
+
+def lived(society, days, rank):
+    found = []
+    for _ in range(days):
+        day, society = live_together(society, oracle(society) if rank is oracle else rank)
+        found.append(day)
+    return found, society
+
+
+def same(one, two):
+    parts = [one.satisfaction, one.left, *(getattr(one.world.users, f.name) for f in fields(one.world.users))]
+    others = [two.satisfaction, two.left, *(getattr(two.world.users, f.name) for f in fields(two.world.users))]
+    return all(np.array_equal(a, b) for a, b in zip(parts, others, strict=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(worlds, habits, seeds, st.integers(1, 3), st.integers(1, 3), st.sampled_from([shuffle(1), oracle]))
+def test_a_society_lives_the_same_life_again_and_a_longer_one_begins_with_the_shorter(
+    sizes, ways, seed, days, more, rank
+):
+    whole, end = lived(begin(sizes, ways, start=START, seed=seed), days + more, rank)
+    first, between = lived(begin(sizes, ways, start=START, seed=seed), days, rank)
+    rest, last = lived(between, more, rank)
+    assert first + rest == whole
+    assert same(end, last)
+
+
+@settings(max_examples=25, deadline=None)
+@given(worlds, habits, seeds, st.integers(1, 4))
+def test_nobody_is_lost_and_every_outcome_has_its_list(sizes, ways, seed, days):
+    found, society = lived(begin(sizes, ways, start=START, seed=seed), days, shuffle(1))
+    joined = sum(day.figures.joined for day in found[1:])
+    left = sum(day.figures.left for day in found)
+    assert len(society.satisfaction) == len(society.world.users.joined)
+    assert sizes.users + joined - left == found[-1].figures.active
+    assert len(society.left) == left
+    assert (society.satisfaction >= 0).all()
+    for day in found:
+        lists = {answer.decision: answer.items for answer in day.answers}
+        assert len(lists) == len(day.asks) == day.figures.visits
+        assert all(arrival.outcome.item in lists[arrival.outcome.decision_id] for arrival in day.arrivals)

@@ -1,5 +1,7 @@
 """The simulated product: its log is what its truth says, and the same whoever makes it again."""
 
+import hashlib
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -19,8 +21,19 @@ from flywheel.simulator.log import (
     simulate,
     unanswered,
     visits,
+    watch,
 )
-from flywheel.simulator.population import DEVICES, title
+from flywheel.simulator.population import DEVICES, GENRES, title
+from flywheel.simulator.product import Answer, Arrival, due, shuffle
+from flywheel.simulator.society import (
+    SECOND,
+    Habits,
+    begin,
+    closed_example,
+    history,
+    oracle,
+)
+from flywheel.simulator.society import live_day as live_together
 from flywheel.simulator.world import DAY, Settings, found
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -52,10 +65,14 @@ def seconds(column):
     return column.cast(pa.int64()).to_numpy() // 1_000_000
 
 
-def test_the_example_is_eight_weeks_and_small_enough_to_ship(tmp_path):
-    log = simulate(**example())
-    assert 25_000 < len(log.events) < 80_000
-    paths = write_deliveries(tmp_path, log.events)
+@pytest.fixture(scope="module")
+def shipped():
+    return simulate(**example())
+
+
+def test_the_example_is_eight_weeks_and_small_enough_to_ship(tmp_path, shipped):
+    assert 25_000 < len(shipped.events) < 80_000
+    paths = write_deliveries(tmp_path, shipped.events)
     assert len(paths) == 8
     assert sum(path.stat().st_size for path in paths) < 3_000_000
 
@@ -327,3 +344,279 @@ def test_spoil_renames_a_column_on_top(events):
 def test_too_small_a_delivery_cannot_be_spoiled(events):
     with pytest.raises(ValueError, match="7 rows cannot hold 8 kinds"):
         spoil_rows(events.slice(0, 7), seed=1)
+
+
+def test_the_shipped_log_is_the_same_to_the_last_byte(shipped):
+    """The repository's example data were made from it: a change here is a change of history."""
+    digests = []
+    for table in shipped:
+        sink = pa.BufferOutputStream()
+        csv.write_csv(table, sink)
+        digests.append(hashlib.sha256(sink.getvalue()).hexdigest()[:12])
+    assert digests == ["b4151fe4e63b", "6e3c2e2a6232", "32b548027564"]
+
+
+TOGETHER = {"settings": Settings(users=300, joins_per_day=1, items=80, sessions_per_day=0.5), "start": START, "seed": 3}
+
+
+def lived(rank, days, *, seed=3, habits=None, settings=None):
+    """A society that lived so many days with a product: its days, and the next morning. `rank` may need the morning."""
+    society = begin(
+        **TOGETHER | {"seed": seed, "settings": settings or TOGETHER["settings"]}, habits=habits or Habits()
+    )
+    found = []
+    for _ in range(days):
+        day, society = live_together(society, oracle(society) if rank is oracle else rank)
+        found.append(day)
+    return found, society
+
+
+@pytest.fixture(scope="module")
+def shuffled():
+    return lived(shuffle(1), 42)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return lived(oracle, 42)
+
+
+def test_a_society_asks_as_a_product_is_asked(shuffled):
+    days, society = shuffled
+    world = society.world
+    for number, day in enumerate(days):
+        assert [ask.ts for ask in day.asks] == sorted(ask.ts for ask in day.asks)
+        for ask in day.asks:
+            since = ask.ts // SECOND - int(START.timestamp())
+            user, items = int(ask.request.user[1:]), [int(c.item[1:]) for c in ask.request.candidates]
+            assert since // DAY == number
+            assert ask.request.context["device"] in DEVICES
+            assert ask.request.context["hour"] == world.hour(np.array([user]), np.array([since]))[0]
+            assert ask.request.k == 6
+            assert len(set(items)) == 40
+            assert (world.items.released[items] <= since).all()
+            assert world.users.joined[user] <= since
+            for candidate, row in zip(ask.request.candidates, world.items.genres[items], strict=True):
+                assert candidate.attributes == {"genres": [GENRES[g] for g in np.flatnonzero(row)]}
+
+
+def test_where_few_items_are_out_all_of_them_are_candidates():
+    days, _ = lived(shuffle(1), 1, settings=Settings(users=30, items=7, sessions_per_day=1))
+    assert all(len(ask.request.candidates) == 7 for ask in days[0].asks)
+
+
+def test_candidates_are_drawn_evenly():
+    days, _ = lived(shuffle(1), 1, settings=Settings(users=3000, items=80, sessions_per_day=1))
+    counts = np.bincount([int(c.item[1:]) for ask in days[0].asks for c in ask.request.candidates], minlength=80)
+    expected = len(days[0].asks) / 2
+    assert np.abs(counts - expected).max() < 4.5 * np.sqrt(expected / 2)
+
+
+def test_what_a_society_watches_is_what_the_truth_expects(known, shuffled):
+    """For a good product as for a bad one; the error is clustered by visit (one mood)."""
+    for days, _ in (known, shuffled):
+        visits = sum(day.figures.visits for day in days)
+        watched, expected = (sum(getattr(day.figures, name) for day in days) for name in ("watched", "expected"))
+        assert abs(watched - expected) < 4 * 1.6 * np.sqrt(visits)  # a visit's count has a deviation of about 1.6
+
+
+def test_the_truth_is_the_mean_of_many_days_with_the_same_lists():
+    society = begin(**TOGETHER, habits=Habits())
+    answers = shuffle(1)(society.asks)
+    items = society.shown(answers)
+    watched = [watch(replace(society.world, seed=seed), society.sessions, items)[0] for seed in range(400)]
+    error = np.mean(watched, axis=0) - society.expected(items)
+    assert np.abs(error).max() < 4.5 * 0.5 / np.sqrt(400)
+
+
+def test_better_lists_keep_people_and_bring_others(known, shuffled):
+    good, bad = (history([day.figures for day in days], 42)[0] for days, _ in (known, shuffled))
+    assert good.reward > 1.5 * bad.reward
+    assert good.left / good.visits < 0.7 * bad.left / bad.visits
+    assert good.joined > 2 * bad.joined
+    assert good.active > 1.5 * bad.active
+
+
+def test_the_more_satisfied_people_are_the_fewer_leave_and_the_more_come():
+    """Satisfaction alone decides: the very same visits, of people who remember nothing new."""
+    habits = Habits(memory=0, leave=0.5, telling=0.5)
+    society = begin(**TOGETHER | {"settings": Settings(users=3000, joins_per_day=1, sessions_per_day=1)}, habits=habits)
+    left, joined = [], []
+    for level in (0.0, 1.0, 2.0, 3.0, 4.0):
+        one = replace(society, satisfaction=np.full(3000, level))
+        day, tomorrow = live_together(one, shuffle(1))
+        left.append(day.figures.left)
+        joined.append(len(tomorrow.world.users.joined) - 3000)
+        visitors = len(np.unique(society.sessions.user))
+        assert day.figures.left == pytest.approx(visitors * 0.5 * np.exp(-level / 2), rel=0.15)
+        assert joined[-1] == pytest.approx(1 + (visitors - left[-1]) * 0.5 * max(0, level - 1.4), rel=0.15, abs=4)
+    assert left == sorted(left, reverse=True)
+    assert joined == sorted(joined)
+    assert left[-1] < left[0] / 4
+    assert joined[-1] > joined[0] + 500
+
+
+def test_visits_are_remembered_one_after_the_other():
+    habits = Habits(memory=0.25, leave=0)
+    society = begin(**TOGETHER | {"settings": Settings(users=20, items=40, sessions_per_day=3)}, habits=habits)
+    day, tomorrow = live_together(society, shuffle(1))
+    watched = watch(society.world, society.sessions, society.shown(day.answers))[0].sum(axis=1)
+    expected = np.full(20, habits.hope)
+    for user, gave in zip(society.sessions.user.tolist(), watched.tolist(), strict=True):
+        expected[user] = 0.75 * expected[user] + 0.25 * gave
+    assert len(day.asks) > 40
+    assert tomorrow.satisfaction[:20] == pytest.approx(expected)
+    assert (tomorrow.satisfaction[20:] == habits.hope).all()
+
+
+def test_whoever_left_never_comes_again(shuffled):
+    days, _ = lived(shuffle(1), 20, habits=Habits(leave=0.5))
+    society, gone = begin(**TOGETHER, habits=Habits(leave=0.5)), set()
+    for day in days:
+        assert not gone & {int(ask.request.user[1:]) for ask in day.asks}
+        assert gone == set(society.left.tolist())
+        active = len(society.satisfaction) - len(society.left)
+        _, society = live_together(society, shuffle(1))
+        gone = set(society.left.tolist())
+        assert day.figures.active == active - day.figures.left
+    assert len(gone) > 100
+    assert sum(day.figures.left for day in days) == len(gone)
+
+
+def test_only_what_was_shown_can_change_a_world():
+    """The same lists under other ids and propensities: the same world, and outcomes that differ in ids alone."""
+
+    def renamed(asks):
+        return [Answer(f"x{n}", answer.items, (0.5,) * 6) for n, answer in enumerate(shuffle(1)(asks))]
+
+    one, two = lived(shuffle(1), 5), lived(renamed, 5)
+    assert [day.figures for day in one[0]] == [day.figures for day in two[0]]
+    assert [day.asks for day in one[0]] == [day.asks for day in two[0]]
+    assert [(a.at, a.outcome.event_id, a.outcome.item) for day in one[0] for a in day.arrivals] == [
+        (a.at, a.outcome.event_id, a.outcome.item) for day in two[0] for a in day.arrivals
+    ]
+    assert np.array_equal(one[1].satisfaction, two[1].satisfaction)
+
+
+def test_another_list_changes_only_what_comes_of_it():
+    society = begin(**TOGETHER, habits=Habits())
+    answers = shuffle(1)(society.asks)
+
+    around = [answers[0]._replace(items=answers[0].items[::-1]), *answers[1:]]
+    (one, after), (two, otherwise) = (live_together(society, lambda _, a=a: a) for a in (answers, around))
+    first = answers[0].decision
+    assert [a for a in one.arrivals if a.outcome.decision_id != first] == [
+        a for a in two.arrivals if a.outcome.decision_id != first
+    ]
+    user = society.sessions.user[0]
+    differs = np.flatnonzero(after.satisfaction[:300] != otherwise.satisfaction[:300])
+    assert set(differs.tolist()) <= {int(user)}
+
+
+def test_outcomes_arrive_within_a_day_in_order_of_time_and_say_what_was_watched(shuffled):
+    days, _ = shuffled
+    for day in days:
+        asked = {answer.decision: (ask.ts, answer.items) for ask, answer in zip(day.asks, day.answers, strict=True)}
+        assert [a.at for a in day.arrivals] == sorted(a.at for a in day.arrivals)
+        for at, outcome in day.arrivals:
+            ts, items = asked[outcome.decision_id]
+            assert outcome.item in items
+            assert outcome.value == 1.0
+            assert ts < outcome.ts <= at < ts + DAY * SECOND
+    events = [a.outcome for day in days for a in day.arrivals]
+    distinct = {outcome.event_id: outcome for outcome in events}
+    assert all(outcome == distinct[outcome.event_id] for outcome in events)
+    watched = sum(day.figures.watched for day in days)
+    for count in (watched - len(distinct), len(events) - len(distinct)):
+        assert 0.004 * watched < count < 0.02 * watched
+
+
+def test_an_outcome_may_arrive_before_one_of_an_earlier_list(shuffled):
+    days, _ = shuffled
+    asked = {answer.decision: ask.ts for day in days for ask, answer in zip(day.asks, day.answers, strict=True)}
+    order = [asked[arrival.outcome.decision_id] for arrival in days[0].arrivals]
+    assert order != sorted(order)
+
+
+def test_a_product_that_loses_nothing_hears_of_all_that_was_watched():
+    days, _ = lived(shuffle(1), 3, habits=Habits(lost=0, twice=0))
+    assert [len(day.arrivals) for day in days] == [day.figures.watched for day in days]
+
+
+def test_a_shuffle_is_even_and_its_propensities_are_exact():
+    society = begin(**TOGETHER | {"settings": Settings(users=4000, items=8, sessions_per_day=2)}, habits=Habits())
+    answers = shuffle(1)(society.asks)
+    assert shuffle(1)(society.asks) == answers != shuffle(2)(society.asks)
+    assert {answer.propensity for answer in answers} == {tuple(1 / (8 - slot) for slot in range(6))}
+    assert len({answer.decision for answer in answers}) == len(answers)
+    items = np.array([[int(item[1:]) for item in answer.items] for answer in answers])
+    expected = len(items) / 8
+    for slot in items.T:
+        assert np.abs(np.bincount(slot, minlength=8) - expected).max() < 4.5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("change", [lambda items: items[:-1], lambda items: (*items[:-1], items[0]), lambda _: ("i9",)])
+def test_an_answer_that_is_no_list_of_candidates_is_refused(change):
+    society = begin(**TOGETHER, habits=Habits())
+    answers = shuffle(1)(society.asks)
+    wrong = [answers[0]._replace(items=change(answers[0].items)), *answers[1:]]
+    with pytest.raises(ValueError, match=f"{wrong[0].decision} shows .* asked for 6 of"):
+        live_together(society, lambda _: wrong)
+
+
+def test_what_is_due_is_parted_from_what_is_on_its_way(shuffled):
+    arrivals = shuffled[0][0].arrivals
+    until = arrivals[len(arrivals) // 2].at
+    now, later = due(arrivals[::-1], until)
+    assert now + later == arrivals
+    assert all(isinstance(a, Arrival) and a.at < until for a in now)
+    assert all(a.at >= until for a in later)
+
+
+def test_a_history_adds_up(known):
+    days = [day.figures for day in known[0]]
+    weeks = history(days)
+    assert [week.start for week in weeks] == [START + timedelta(weeks=n) for n in range(6)]
+    assert [week.active for week in weeks] == [day.active for day in days[6::7]]
+    for field in fields(weeks[0]):
+        if field.name not in ("start", "active"):
+            total = sum(getattr(week, field.name) for week in weeks)
+            assert total == pytest.approx(sum(getattr(day, field.name) for day in days))
+    week = weeks[0]
+    assert week.watch_rate == week.watched / week.rows
+    assert week.reward == week.expected / week.rows
+    assert [span.visits for span in history(days[:8])] == [sum(d.visits for d in days[:7]), days[7].visits]
+
+
+def test_a_day_on_which_nobody_asks_is_a_day():
+    days, society = lived(shuffle(1), 2, settings=Settings(users=1, joins_per_day=0, sessions_per_day=0))
+    assert [day.figures.rows for day in days] == [0, 0]
+    assert np.isnan(days[0].figures.watch_rate)
+    assert np.isnan(days[0].figures.reward)
+    assert society.world.day == 2
+
+
+def test_the_closed_example_is_small_enough_for_a_demo():
+    society = begin(**closed_example())
+    assert 300 < 7 * len(society.asks) < 2000
+
+
+def test_candidates_that_fill_no_shelf_are_refused():
+    with pytest.raises(ValueError, match="5 candidates do not fill a shelf of 6"):
+        begin(**TOGETHER, habits=Habits(candidates=5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": 0}, "some candidates"),
+        ({"patience": 0}, "some patience"),
+        ({"memory": 1.1}, "are shares"),
+        ({"leave": -0.1}, "are shares"),
+        ({"hope": -1}, "not negative"),
+        ({"telling": -1}, "not negative"),
+    ],
+)
+def test_habits_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Habits(**change)

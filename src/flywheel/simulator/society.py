@@ -169,8 +169,10 @@ def begin(settings: Settings, habits: Habits, *, start: datetime, seed: int) -> 
     """A society on its first day. The same arguments make the same society.
 
     Raises:
-        ValueError: `start` is not a midnight in UTC, or the seed is negative.
+        ValueError: `start` is not a midnight in UTC, the seed is negative, or candidates do not fill a shelf.
     """
+    if habits.candidates < settings.shelf:
+        raise ValueError(f"{habits.candidates} candidates do not fill a shelf of {settings.shelf}")
     world = found(settings, start=start, seed=seed)
     return Society(world, habits, np.full(settings.users, habits.hope), np.empty(0, np.int64))
 
