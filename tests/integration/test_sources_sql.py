@@ -143,7 +143,7 @@ def test_rows_go_through_the_inbox_once(shop: sa.Engine, tmp_path: Path) -> None
     using = config.parse({**raw, "contract": {"timestamp": ODD, "label": "y", "event_id": "n"}})
     inbox = Spool(tmp_path / "inbox", using.windows.grid)
     for until, new in ((2, 1), (4, 2), (4, 0), (5, 0)):
-        found = locate(using, tmp_path, until=datetime(2024, 1, until, tzinfo=UTC))
+        (found,) = locate(using, tmp_path, until=datetime(2024, 1, until, tzinfo=UTC))
         assert sum(taken.rows for taken in inbox.take(found, using, now=datetime(2024, 1, 5, tzinfo=UTC))) == new
     assert inbox.still_open(frozenset()) == {"2024-01-01": 1, "2024-01-03": 1}
     assert inbox.rejected_open(frozenset()) == 1
@@ -152,7 +152,8 @@ def test_rows_go_through_the_inbox_once(shop: sa.Engine, tmp_path: Path) -> None
 def test_the_config_tells_files_from_databases(tmp_path: Path) -> None:
     raw = {"product": {"name": "p"}, "windows": {"every": "1d"}, "contract": {"timestamp": "t", "label": "y"}}
     using = config.parse({**raw, "source": {"url": "a.csv"}})
-    assert isinstance(locate(using, tmp_path, until=datetime(2024, 1, 1, tzinfo=UTC)), FileSource)
+    (found,) = locate(using, tmp_path, until=datetime(2024, 1, 1, tzinfo=UTC))
+    assert isinstance(found, FileSource)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ is being written, the next one gathers.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,6 @@ from flywheel.sources.inbox import Inbox, Written
 from flywheel.sources.inbox_database import EventError, InboxUnavailable
 
 Done = Callable[[Written | FlywheelError], None]
-Completed = Sequence[tuple[Done, Written | FlywheelError]]
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,16 @@ class _Submission:
         return len(self.decisions) + len(self.outcomes) + len(self.rows)
 
 
-def call_each(completed: Completed) -> None:
-    """Tell each submitter, here and now."""
-    for done, result in completed:
-        done(result)
-
-
 class GroupCommit:
     """Writes to an inbox from a thread of its own.
 
     Args:
         inbox: where to.
         limit: events that may be waiting, those being written included; what goes beyond is refused.
-        deliver: called in the writing thread, once a group, with every submitter's `done` and its result. An asyncio
-            server passes `lambda completed: loop.call_soon_threadsafe(call_each, completed)`.
     """
 
-    def __init__(self, inbox: Inbox, limit: int = 10_000, deliver: Callable[[Completed], None] = call_each) -> None:
-        self._inbox, self._limit, self._deliver = inbox, limit, deliver
+    def __init__(self, inbox: Inbox, limit: int = 10_000) -> None:
+        self._inbox, self._limit = inbox, limit
         self._changed = threading.Condition(threading.Lock())
         self._gathered: list[_Submission] = []
         self._waiting = 0
@@ -64,7 +56,7 @@ class GroupCommit:
     ) -> bool:
         """Hand over events that belong together; False, at once, where there is no room for them or it is closed.
 
-        `done` is called with what became of them once they are on disk, or with the error that kept them out.
+        `done` is called in the writing thread, once they are on disk with what became of each, else with the error.
         """
         submission = _Submission(decisions, outcomes, rows, done)
         with self._changed:
@@ -106,28 +98,27 @@ class GroupCommit:
         self._thread.join()
 
     def _run(self) -> None:
+        group: deque[_Submission] = deque()
         try:
             while group := self._next():
-                self._complete(group, self._results(group))
-        finally:
+                results = self._results(list(group))
+                with self._changed:
+                    self._waiting -= sum(submission.size for submission in group)
+                for result in results:
+                    group.popleft().done(result)
+        finally:  # nobody is left waiting, whatever a `done` has raised
             with self._changed:
                 self._closed = True
-                left, self._gathered = self._gathered, []
-            if left:  # only where a fault of ours has ended the loop: nobody is left waiting for it
-                self._complete(left, [InboxUnavailable("the inbox writes no more")] * len(left))
+            for submission in (*group, *self._gathered):
+                submission.done(InboxUnavailable("the inbox writes no more"))
 
-    def _next(self) -> list[_Submission]:
+    def _next(self) -> deque[_Submission]:
         """What has gathered, as soon as there is something; nothing once it is closed and empty."""
         with self._changed:
             while not self._gathered and not self._closed:
                 self._changed.wait()
-            group, self._gathered = self._gathered, []
+            group, self._gathered = deque(self._gathered), []
         return group
-
-    def _complete(self, group: Sequence[_Submission], results: Sequence[Written | FlywheelError]) -> None:
-        with self._changed:
-            self._waiting -= sum(submission.size for submission in group)
-        self._deliver([(submission.done, result) for submission, result in zip(group, results, strict=True)])
 
     def _results(self, group: Sequence[_Submission]) -> list[Written | FlywheelError]:
         """What became of each submission. One that no database can hold is found by halves, and harms no other."""

@@ -24,6 +24,8 @@ from flywheel.sources.inbox_database import (
     InboxUnavailable,
     connect,
     label_of,
+    listed,
+    reading,
     talking,
     writing,
 )
@@ -102,7 +104,7 @@ class Inbox:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self._present = {name: _present(kind, engine.dialect.name) for name, kind in _KINDS.items()}
+        self._present = {name: _present(kind, engine) for name, kind in _KINDS.items()}
 
     @classmethod
     def open(cls, url: str | None, root: Path) -> "Inbox":
@@ -144,12 +146,31 @@ class Inbox:
 
     def arrived(self) -> dict[str, Arrived]:
         """How many decisions, outcomes and rows ever arrived, by these names."""
-        with talking(self.label), self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return {name: _arrived(connection, name, kind.table) for name, kind in _KINDS.items()}
+
+    def forget(self, before: int, *, decisions: int, rows: int) -> int:
+        """Empty the bodies of decisions and rows dated before a time and up to a `seq` of each; how many.
+
+        Their ids stay for good. `inbox_source` knows what was delivered and may be forgotten.
+        """
+        return self._forget(DECISIONS, before, decisions) + self._forget(ROWS, before, rows)
 
     def close(self) -> None:
         """Let go of the database."""
         self.engine.dispose()
+
+    def _forget(self, table: sa.Table, before: int, last: int) -> int:
+        kept = table.c.body.is_not(None)
+        page = sa.select(table.c.seq).where(kept, table.c.ts < before, table.c.seq <= last).limit(_MOST_ROWS)
+        emptied = sa.update(table).where(table.c.seq.in_(page)).values(body=None)
+        total = 0
+        while True:  # a page at a time, for writers wait meanwhile
+            with talking(self.label), writing(self.engine) as connection:
+                count = connection.execute(emptied).rowcount
+            total += count
+            if count < _MOST_ROWS:
+                return total
 
     def _write(self, connection: sa.Connection, name: str, events: Sequence[Any]) -> list[Fate]:
         if not events:
@@ -174,13 +195,10 @@ class Inbox:
         return fates
 
 
-def _present(kind: _Kind, dialect: str) -> sa.Select[Any]:
-    """The ids among `:ids`, a JSON array, that are there, each with its content."""
-    ids = sa.bindparam("ids", type_=sa.Text)
-    listed = sa.func.json_each(ids) if dialect == "sqlite" else sa.func.json_array_elements_text(sa.cast(ids, sa.JSON))
-    wanted = sa.select(listed.table_valued("value").c.value)
+def _present(kind: _Kind, engine: sa.Engine) -> sa.Select[Any]:
+    """The ids among `:ids` that are there, each with its content."""
     columns = [kind.table.c[name] for name in ("id", *kind.columns[kind.content])]
-    return sa.select(*columns).where(kind.table.c.id.in_(wanted))
+    return sa.select(*columns).where(kind.table.c.id.in_(listed(engine)))
 
 
 def _fates(values: Sequence[Values], known: dict[str, Values], content: slice) -> list[Fate]:

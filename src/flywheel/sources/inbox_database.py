@@ -67,9 +67,13 @@ for _dated in (DECISIONS, ROWS):  # those with a body: to be delivered, or to be
 sa.Index("outcomes_ts", OUTCOMES.c.ts)
 sa.Index("outcomes_decision", OUTCOMES.c.decision_id)
 
-_TURN = {  # the first statement of a transaction that writes: writers take turns
+_WRITE = {  # the first statement of a transaction that writes: writers take turns
     "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": "SELECT pg_advisory_xact_lock(7881299347898368)",  # "flywheel" read as a number, less its last bits
+    "postgresql": "SELECT pg_advisory_xact_lock(7378697629483820646)",
+}
+_READ = {  # and of one that reads: all its statements see one moment
+    "sqlite": "BEGIN",
+    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 }
 _SESSION = {
     "sqlite": (
@@ -128,8 +132,31 @@ def label_of(engine: sa.Engine) -> str:
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction, alone among all that write; on disk when it has ended."""
     with engine.begin() as connection:
-        connection.exec_driver_sql(_TURN[engine.dialect.name])
+        connection.exec_driver_sql(_WRITE[engine.dialect.name])
         yield connection
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction to which the database stands still.
+
+    Raises:
+        InboxUnavailable: it cannot be read.
+    """
+    with talking(label_of(engine)), engine.begin() as connection:
+        connection.exec_driver_sql(_READ[engine.dialect.name])
+        yield connection
+
+
+def listed(engine: sa.Engine) -> sa.Select[tuple[str]]:
+    """The texts of `:ids`, a JSON array: one parameter, however many they are."""
+    ids = sa.bindparam("ids", type_=sa.Text)
+    each = (
+        sa.func.json_each(ids)
+        if engine.dialect.name == "sqlite"
+        else sa.func.json_array_elements_text(sa.cast(ids, sa.JSON))
+    )
+    return sa.select(each.table_valued("value").c.value)
 
 
 @contextmanager
@@ -166,7 +193,7 @@ def _parse(url: str | None, root: Path) -> sa.URL:
         raise SourceError("inbox.url is no SQLAlchemy URL", next="edit inbox.url in flywheel.toml") from None
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() not in _TURN:
+    if parsed.get_backend_name() not in _WRITE:
         why = "an inbox is a SQLite file or on a PostgreSQL server"
         raise SourceError(f"inbox.url is of {parsed.drivername}", why=why, next="edit inbox.url in flywheel.toml")
     if parsed.get_backend_name() != "sqlite":

@@ -18,7 +18,7 @@ from flywheel.schema import NAME, REJECTED, TIME, event_schema
 from flywheel.sections import Contract
 from flywheel.sources.columns import Fault, Mask, Parsed, flags, lists, names, numbers, shown, text, times
 from flywheel.sources.labels import label_rule, not_binary
-from flywheel.sources.source import LINE, RESERVED, ROW, UNREADABLE
+from flywheel.sources.source import LINE, LOGGED, RESERVED, ROW, UNREADABLE
 
 AHEAD = timedelta(days=1)  # clocks differ; a time later than this after now is a fault
 
@@ -119,7 +119,15 @@ def _typed(batch: pa.RecordBatch, config: Config, now: datetime) -> list[_Column
     found += [_Column(name, name, numbers(batch[name], name)) for name in contract.numeric]
     found += [_Column(name, name, names(batch[name], name)) for name in contract.categorical]
     found += [_Column(name, name, lists(batch[name], name, sep)) for name, sep in contract.lists.items()]
-    return found + [_Column(name, name, Parsed(text(batch[name]))) for name in contract.outcomes]
+    found += [_Column(name, name, Parsed(text(batch[name]))) for name in contract.outcomes]
+    return found + (_logged(batch) if config.serve else [])
+
+
+def _logged(batch: pa.RecordBatch) -> list[_Column]:
+    """What the ranker logged; null in rows that came from elsewhere."""
+    absent = {raw: pa.nulls(batch.num_rows, field.type) for raw, field in LOGGED.items()}
+    given = {raw: batch[raw] for raw in LOGGED if raw in batch.schema.names}
+    return [_Column(LOGGED[raw].name, raw, Parsed(values)) for raw, values in (absent | given).items()]
 
 
 def _identity(batch: pa.RecordBatch, contract: Contract) -> list[_Column]:

@@ -6,7 +6,7 @@ CSV cells and JSON values arrive as the text they were, so that "007" stays what
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -109,7 +109,7 @@ def read_jsonl(stream: IO[bytes], progress: Progress, label: str) -> Iterator[pa
     while block := stream.read(BLOCK):
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
-        yield from _objects(lines, progress)
+        yield from read_objects(lines, progress)
         if len(rest) > 8 * BLOCK:
             raise SourceError(
                 f"{label} is not JSON lines",
@@ -117,10 +117,11 @@ def read_jsonl(stream: IO[bytes], progress: Progress, label: str) -> Iterator[pa
                 why="the row does not end",
                 next="write one object per line",
             )
-    yield from _objects([rest], progress)
+    yield from read_objects([rest], progress)
 
 
-def _objects(lines: list[bytes], progress: Progress) -> Iterator[pa.RecordBatch]:
+def read_objects(lines: Iterable[bytes], progress: Progress) -> Iterator[pa.RecordBatch]:
+    """Read JSON objects, one a piece of text, as `read_jsonl` does."""
     good: list[dict[str, Any]] = []
     good_rows: list[int] = []
     broken: list[Broken] = []
@@ -150,6 +151,8 @@ def _parse_line(line: bytes) -> dict[str, Any] | str:
         return f"the row is not strict JSON: {str(error)[:100]}"
     if not isinstance(value, dict):
         return "the row is not a JSON object"
+    if b"\\u0000" in line and any(name.startswith("\0") for name in value):
+        return "the name of a column begins with a NUL character"
     if b"\\ud" in line or b"\\uD" in line:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")

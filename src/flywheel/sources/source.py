@@ -10,13 +10,18 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from flywheel.schema import SERVED
+
 Mark = dict[str, Any]
 
 # Columns that a reader may add to a raw batch. Their names hold a NUL, so that no file can bring them.
 ROW = "\0row"  # int64: the row's number, where rows between were unreadable
 UNREADABLE = "\0unreadable"  # string: why the row could not be read at all; null where it could
 LINE = "\0line"  # string: such a row as it stood
-RESERVED = (ROW, UNREADABLE, LINE)
+LOGGED = {  # what the ranker logged with what it showed: typed, so never read from text
+    f"\0{field.name}": pa.field(field.name, getattr(field.type, "value_type", field.type)) for field in SERVED
+}
+RESERVED = (ROW, UNREADABLE, LINE, *LOGGED)
 
 
 class Delivery(Protocol):

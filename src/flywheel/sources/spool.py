@@ -112,7 +112,7 @@ class Spool:
         other = next((taken.grid for taken in found if taken.grid != self._grid), None)
         if other is not None:
             why = f"windows are {self._grid} now"
-            fix = "restore [windows] every, or delete inbox/ and take everything again"
+            fix = "restore [windows] every, or delete inbox/shards and take everything again"
             raise IntegrityError(
                 f"the inbox was filled with windows of {other}", where=str(self.inbox), why=why, next=fix
             )
@@ -164,14 +164,15 @@ class Spool:
         return len(files)
 
     def _settled(self, contract: str, consumed: frozenset[str]) -> list[Taken]:
-        """All but those to be taken again: of another contract, alone under their label, and not consumed at all."""
+        """All but those to be taken again: of another contract, not `once`, alone under their label, not consumed."""
         known = self.deliveries()
         labels = Counter(taken.label for taken in known)
-        return [
-            taken
-            for taken in known
-            if taken.contract == contract or labels[taken.label] > 1 or not consumed.isdisjoint(taken.shards)
-        ]
+
+        def again(taken: Taken) -> bool:
+            fixed = taken.contract == contract or taken.mark.get("once", False) or labels[taken.label] > 1
+            return not fixed and consumed.isdisjoint(taken.shards)
+
+        return [taken for taken in known if not again(taken)]
 
     @property
     def _grid(self) -> str:
@@ -202,7 +203,7 @@ class Spool:
         if unlike is not None:
             changed = sorted(set(unlike.names) ^ set(schema.names))
             why = f"[contract] changed since in: {', '.join(changed)}"
-            fix = "restore the contract, or delete inbox/ and take everything again"
+            fix = "restore the contract, or delete inbox/shards and take everything again"
             raise IntegrityError(
                 "the inbox was filled under another contract", where=str(self._shards), why=why, next=fix
             )
