@@ -12,6 +12,8 @@ from flywheel.data import dataset
 from flywheel.errors import ConfigError
 from flywheel.integrations import mlflow_registry, mlflow_tracking
 from flywheel.records import Finding, Generation, Move
+from flywheel.sources.inbox import Inbox
+from flywheel.sources.inbox_reading import Account, account
 from flywheel.sources.spool import Spool
 from flywheel.workspace import Workspace
 
@@ -28,6 +30,7 @@ class Status:
     totals: dataset.Totals
     still_open: int
     waiting_rejected: int
+    outcomes: Account | None
     generations: int
     unfinished: int
     champion: int
@@ -86,12 +89,28 @@ def status(ws: Workspace) -> Status:
         totals=dataset.totals(ledger),
         still_open=sum(spool.still_open(consumed).values()),
         waiting_rejected=spool.rejected_open(consumed),
+        outcomes=outcomes(ws, spool),
         generations=len(state.generations),
         unfinished=mlflow_tracking.unfinished(store),
         champion=state.champion,
         previous=state.previous,
         moves=mlflow_registry.moves(store),
     )
+
+
+def outcomes(ws: Workspace, spool: Spool) -> Account | None:
+    """What became of every outcome that ever arrived; None where nobody is served.
+
+    Raises:
+        IntegrityError: it does not add up.
+    """
+    if ws.config.serve is None:
+        return None
+    inbox = Inbox.open(ws.config.inbox_url, ws.root)
+    try:
+        return account(inbox, [taken.mark for taken in spool.deliveries()])
+    finally:
+        inbox.close()
 
 
 def ahead(ws: Workspace, as_of: datetime) -> Ahead:

@@ -48,7 +48,7 @@ def policy(config: Config) -> Serve:
 
 def inbox(ws: Workspace) -> Inbox:
     """Where the workspace's answers go."""
-    return Inbox.open(ws.config.inbox.url if ws.config.inbox else None, ws.root)
+    return Inbox.open(ws.config.inbox_url, ws.root)
 
 
 def ranker_of(snapshot: Snapshot, how: Serve) -> Ranker:
@@ -93,6 +93,7 @@ def following(ws: Workspace, clock: Clock) -> Iterator[Serving]:
 
     def heard(line: dict[str, str]) -> None:
         if "failed" in line:
+            serving.kept()
             log.warning("what serves stays, for the registry could not tell: %s", line["failed"])
         elif "snapshot" in line:
             _take_up(serving, Path(line["snapshot"]), how)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flows.turn import Turned
     from flywheel.infer import Proposal
     from flywheel.simulator.society import Figures
+    from flywheel.sources.inbox_reading import Account
 from flywheel.records import Generation, LedgerLine, Move, Verdict
 
 STATUS = {"promoted": "green", "passed": "green", "kept": "yellow", "rejected": "red"}
@@ -129,12 +130,24 @@ def status(found: Status) -> RenderableType:
         ("windows", f"{found.windows:,} closed, the newest {found.newest_window or '—'}"),
         ("dataset", str(found.totals)),
         ("inbox", waiting),
+        *([("outcomes", accounted(found.outcomes))] if found.outcomes else []),
         ("generations", f"{found.generations:,}, and {found.unfinished:,} attempts that came to nothing"),
         ("champion", named(found.champion)),
         ("previous", named(found.previous)),
     ]
     lines += [("last move", moved(move)) for move in found.moves[-1:]]
     return table("", "", rows=lines)
+
+
+def accounted(found: Account) -> str:
+    """What became of every outcome, the largest leak first."""
+    settled = found.settled
+    leaks = {name: getattr(settled, name) for name in ("duplicate", "quarantined", "orphaned", "late")}
+    lost = ", ".join(f"{count:,} {name}" for name, count in sorted(leaks.items(), key=lambda leak: -leak[1]) if count)
+    waiting = (
+        f"; waiting {found.parked:,}, and {found.decisions:,} decisions" if found.parked or found.decisions else ""
+    )
+    return f"{settled.joined:,} of {found.arrived:,} joined; lost {lost or 'nothing'}{waiting}"
 
 
 def explained(told: Explained) -> RenderableType:

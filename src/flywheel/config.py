@@ -100,6 +100,11 @@ class Config(Section):
         return (*self.numeric, *self.categorical, *self.lists)
 
     @property
+    def inbox_url(self) -> str | None:
+        """Where decisions and outcomes arrive; None for the workspace's own inbox/inbox.db."""
+        return self.inbox.url if self.inbox else None
+
+    @property
     def metric(self) -> str:
         """The metric that decides."""
         return self.gate.metric or ("auc" if self.contract.kind == "binary" else "rmse")

@@ -8,7 +8,7 @@ import pytest
 
 from flywheel.integrations.prefect_api import History, boot, ready
 from flywheel.workspace import Workspace
-from tests.flows import world
+from tests.flows import live, world
 from tests.flows.shell import Shell
 from tests.integration.mlflow_world import QUIET
 
@@ -69,3 +69,13 @@ def fresh(fresh_root: Path, tmp_path: Path) -> Workspace:
 def turned(turned_root: Path, tmp_path: Path) -> Workspace:
     """The same after a turn that closed eight windows and made generation 1 the champion; a file has arrived since."""
     return world.copy(turned_root, tmp_path / "turned" / "cinema")
+
+
+@pytest.fixture(scope="session")
+def lived_weeks(tmp_path_factory: pytest.TempPathFactory) -> live.Lived:
+    """A product that answered a small world for six weeks, from an empty workspace on."""
+    ws = live.build(tmp_path_factory.mktemp("lived") / "live")
+    world, turned = live.live(ws, 6)
+    assert [t.closed for t in turned] == [1] * 6
+    assert "promoted" in {t.status for t in turned[:-2]}, turned
+    return live.Lived(ws, world)
