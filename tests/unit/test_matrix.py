@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +6,12 @@ import pyarrow as pa
 import pytest
 
 from flywheel.config import parse
-from flywheel.errors import DataError
+from flywheel.errors import DataError, IntegrityError
 from flywheel.learn import custom, matrix
 from flywheel.learn.features import Spec
 from flywheel.learn.matrix import Cache, Recipe
-from flywheel.schema import NAME, TIME
+from flywheel.schema import NAME, NOTHING, TIME
+from flywheel.segments import hash_names
 
 SCHEMA = pa.schema(
     [
@@ -187,3 +188,102 @@ def test_late_rows_teach_and_unlabelled_ones_do_not_and_both_have_features(tmp_p
     assert count([1.0, 0.0, 1.0], [False] * 3, "all") == 3
     assert count([1.0, None, 1.0], [False] * 3, "one unlabelled") == 2
     assert count([1.0, None, 1.0], [True] * 3, "late") == 2
+
+
+def served(tables, states):
+    """The tables as if their rows had been served from these states, in turn; None is a row that was imported."""
+    return {
+        w: table.append_column(
+            "state", pa.array([states(w)[n % len(states(w))] for n in range(len(table))], pa.int32())
+        )
+        for w, table in tables.items()
+    }
+
+
+def at_their_end(tables):
+    """The tables with every row at the last instant of its window, when every state that may serve it is closed."""
+    grid = config().windows.grid
+    return {
+        w: t.set_column(0, "ts", pa.array([grid.end(w) - timedelta(microseconds=1)] * len(t), TIME))
+        for w, t in tables.items()
+    }
+
+
+def test_rows_are_looked_up_as_of_the_state_they_were_served_from(tmp_path, tables):
+    tables = at_their_end(tables)
+    as_of = {age: built(tmp_path / str(age), served(tables, lambda w, a=age: [w - LAG - a])) for age in range(3)}
+    mixed = cache(tmp_path / "mixed", served(tables, lambda w: [w - LAG - 2, None, w - LAG - 1]))
+    mixed.build(list(tables))
+    for w in tables:
+        matrix = mixed.load(w)
+        for place, age in enumerate((2, 0, 1)):
+            whole = np.frombuffer(as_of[age][w], np.float32).reshape(matrix.shape)
+            np.testing.assert_array_equal(matrix[place::3], whole[place::3])
+    assert as_of[0][5] != as_of[1][5] != as_of[2][5]
+
+
+def test_a_file_written_before_anybody_was_served_is_looked_up_as_ever(tmp_path, tables):
+    assert built(tmp_path / "old", tables) == built(tmp_path / "new", served(at_their_end(tables), lambda w: [None]))
+
+
+def test_whoever_serves_from_nothing_knows_nothing(tmp_path, tables):
+    known = built(tmp_path, served(at_their_end(tables), lambda w: [NOTHING]))
+    matrix = np.frombuffer(known[5], np.float32).reshape(len(tables[5]), -1)
+    names = cache(tmp_path, tables).recipe.names
+    assert not matrix[:, names.index("user__count_forever")].any()
+    assert (matrix[:, names.index("user__mean_forever")] == 0.5).all()
+    assert np.isnan(matrix[:, names.index("device")]).all()
+
+
+def test_one_window_at_a_time_from_old_states_gives_the_same_as_all_at_once(tmp_path, tables):
+    many = at_their_end({w: rows(w % 6) for w in range(16)})
+    many = served(many, lambda w: [w - LAG - 1, max(w - LAG - 9, 0), max(w - LAG - 13, 0)])
+    whole = built(tmp_path / "all", many)
+    for newest in range(1, 17):
+        built(tmp_path / "one", {w: many[w] for w in range(newest)})
+    assert {w: cache(tmp_path / "one", many).load(w).tobytes() for w in many} == whole
+
+
+def test_a_state_older_than_all_that_is_kept_is_found_block_by_block_too(tmp_path, tables, monkeypatch):
+    many = served(at_their_end({w: rows(w % 6) for w in range(16)}), lambda w: [max(w - LAG - 12, 0), w - LAG])
+    whole = built(tmp_path / "all", many)
+    monkeypatch.setattr(matrix, "BLOCK_ROWS", 60)
+    assert built(tmp_path / "blocks", many) == whole
+
+
+def test_a_turn_a_week_serves_from_states_that_are_still_kept(tmp_path, tables, monkeypatch):
+    """Seven days' windows are closed at once, and half their rows were served from the state of the week before."""
+    many = served(at_their_end({w: rows(w % 6) for w in range(29)}), lambda w: [w // 7 * 7 - LAG - 6])
+    built(tmp_path, {w: many[w] for w in range(22)})
+    monkeypatch.setattr(Cache, "_fresh_store", None)
+    built(tmp_path, many)
+
+
+def test_what_is_known_is_the_newest_state(tmp_path, tables):
+    made = cache(tmp_path, tables)
+    assert made.known() is None
+    made.build([5])
+    known = made.known()
+    assert known.window == 5
+    keys, entries = known.counters["counter1"]
+    assert sorted(keys.tolist()) == keys.tolist() == sorted(hash_names([f"u{n}" for n in range(5)]).tolist())
+    assert entries["acc"][:, 0].sum() == sum(len(t) for t in tables.values())
+    assert sorted(known.vocabularies["device"].values()) == list(range(made.vocabulary(5)["device"]))
+
+
+def test_what_is_known_is_not_told_from_files_that_are_gone(tmp_path, tables):
+    made = cache(tmp_path, tables)
+    made.build([5])
+    for path in (tmp_path / "state").rglob("counter2*.npy"):
+        path.unlink()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        made.known()
+
+
+def test_where_people_are_served_own_columns_are_not_offered_what_comes_of_it():
+    without = config()
+    assert {"position", "propensity"} & set(Spec(without).offered) == set()
+    contract = without.model_dump()["contract"] | {"position": "p", "propensity": "pp", "item": "i", "request": "r"}
+    logged = {**without.model_dump(), "contract": contract | {"event_id": "e", "label_time": "lt"}}
+    assert {"position", "propensity"} <= set(Spec(parse(logged)).offered)
+    assert Spec(parse(logged | {"serve": {}})).offered == ("ts", "user", "item", "request", "age", "device")

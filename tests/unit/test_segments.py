@@ -73,6 +73,18 @@ def test_every_version_within_keep_stays_readable_through_compactions(tmp_path):
     assert max(np.load(path).nbytes for path in files) <= 50 * ENTRY.itemsize, "and hold each key once"
 
 
+def test_all_of_a_table_is_what_was_last_said_of_each_key(tmp_path):
+    truth = {}
+    rng = np.random.default_rng(0)
+    for window in range(20):
+        said = {int(k): float(window) for k in rng.integers(0, 50, 8)}
+        truth |= said
+        put(tmp_path, window, said, keep=5)
+        keys, values = store(tmp_path).merged("t")
+        assert keys.tolist() == sorted(truth)
+        assert dict(zip(keys.tolist(), values["sum"].tolist(), strict=True)) == truth
+
+
 def test_several_windows_put_at_once_are_each_readable(tmp_path):
     opened = store(tmp_path)
     opened.put([(1, {"t": entries({3: 1.0})}), (2, {"t": entries({3: 2.0, 1: 2.0})})], {"note": [1]})

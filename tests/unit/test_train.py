@@ -31,6 +31,15 @@ def test_same_rows_and_seed_make_the_same_bytes_and_another_seed_others():
     assert fitted(batches, policy=POLICY.model_copy(update={"seed": 1})).model != one.model
 
 
+def test_a_scorer_says_what_predict_says_of_any_number_of_rows():
+    trained = fitted([batch(w) for w in range(4)])
+    score = train.scorer(trained.model, COLUMNS)
+    matrix = batch(9).load()
+    matrix[3, 2] = 7  # a name that the model never saw
+    for rows in (0, 1, 50):
+        np.testing.assert_array_equal(score(matrix[:rows]), predict(trained.model, COLUMNS, matrix[:rows]))
+
+
 def test_the_hash_tells_any_cell_or_label_apart_and_not_how_windows_are_put_together(monkeypatch):
     batches = [batch(w) for w in range(4)]
     one = fitted(batches)

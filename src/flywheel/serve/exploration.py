@@ -54,8 +54,10 @@ def explore(decision_id: str, worth: list[float], slots: int, policy: Serve) -> 
     """
     rng = Random(xxhash.xxh3_64_intdigest(decision_id.encode()))
     lot = [rng.random() for _ in worth]
-    rest = _Rest(sorted(range(len(worth)), key=lambda i: (-worth[i], lot[i])), worth, policy)
-    return [rest.take(rest.choose(rng)) for _ in range(min(slots, len(worth)))]
+    order = sorted(range(len(worth)), key=lot.__getitem__)
+    order.sort(key=worth.__getitem__, reverse=True)  # keeps the order of equals
+    rest = _Rest(order, worth, policy)
+    return [rest.take(rng) for _ in range(min(slots, len(worth)))]
 
 
 def replay(
@@ -73,10 +75,20 @@ class _Rest:
         self.order, self.policy = order, policy
         self.loss = [-worth[i] for i in order]  # ascending, as bisection wants it
         self._weigh()
-        self._measure()
 
-    def choose(self, rng: Random) -> int:
-        """A place in what remains."""
+    def take(self, rng: Random) -> Slot:
+        """Choose what is shown next, and take it away."""
+        if self.weights[0] < TINY:
+            self._weigh()
+        self.best = bisect_right(self.loss, self.loss[0])  # so many equal the best
+        self.among = bisect_right(self.loss, self.loss[min(self.policy.top, len(self.loss)) - 1])
+        self.total = sum(self.weights[: self.among])
+        place = self._choose(rng)
+        slot = Slot(self.order[place], self._propensity(place), place >= self.best)
+        del self.order[place], self.loss[place], self.weights[place]
+        return slot
+
+    def _choose(self, rng: Random) -> int:
         if rng.random() >= self.policy.explore:
             return 0
         if rng.random() < self.policy.floor:
@@ -84,30 +96,12 @@ class _Rest:
         reached = list(accumulate(self.weights[: self.among]))
         return min(bisect_right(reached, rng.random() * reached[-1]), self.among - 1)
 
-    def propensity(self, place: int) -> float:
-        """The probability that what stands at a place is chosen next."""
+    def _propensity(self, place: int) -> float:
         explore, floor = self.policy.explore, self.policy.floor
         best = (1 - explore) / self.best if place < self.best else 0.0
         drawn = (1 - floor) * self.weights[place] / self.total if place < self.among else 0.0
         return best + explore * (drawn + floor / len(self.order))
 
-    def take(self, place: int) -> Slot:
-        """Show what stands at a place."""
-        slot = Slot(self.order[place], self.propensity(place), place >= self.best)
-        for column in (self.order, self.loss, self.weights):
-            column.pop(place)
-        if self.order:
-            if self.weights[0] < TINY:
-                self._weigh()
-            self._measure()
-        return slot
-
     def _weigh(self) -> None:
         """Give the best of what remains the weight 1, and the others theirs."""
         self.weights = [math.exp((self.loss[0] - loss) / self.policy.temperature) for loss in self.loss]
-
-    def _measure(self) -> None:
-        """How many equal the best, how many a draw is among, and what these weigh together."""
-        self.best = bisect_right(self.loss, self.loss[0])
-        self.among = bisect_right(self.loss, self.loss[min(self.policy.top, len(self.loss)) - 1])
-        self.total = sum(self.weights[: self.among])

@@ -219,9 +219,13 @@ def _custom(text: str) -> "Custom":
 
 
 def _names(values: Sequence[Value]) -> Hashed:
-    names = [value if isinstance(value, str) else "" for value in values]
-    null = [not isinstance(value, str) for value in values]
-    return Hashed(hash_names(names), np.array(null) if any(null) else None)
+    names = [value for value in values if isinstance(value, str)]
+    if len(names) == len(values):
+        return Hashed(hash_names(names))
+    null = np.array([not isinstance(value, str) for value in values])
+    keys = np.zeros(len(values), dtype=np.uint64)
+    keys[~null] = hash_names(names)
+    return Hashed(keys, null)
 
 
 def _lists(values: Sequence[Value]) -> Hashed:
