@@ -11,6 +11,7 @@ same machine.
 
 import contextlib
 import json
+import os
 import socket
 import sqlite3
 import statistics
@@ -28,7 +29,7 @@ import wheel
 
 HERE = Path(__file__).parent
 RATE = 200
-CLIENTS = 32
+CLIENTS = 16
 PARTS = ("latency", "most", "overload", "swap", "crowd")
 
 
@@ -141,11 +142,16 @@ def mlflow(folder, seconds):
         for _ in range(200)
     ]
     command = ["-m", "mlflow", "models", "serve", "-m", path, "-p", port, "--env-manager", "local"]
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # it starts `uvicorn` by name
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+        env=os.environ | path,
     )
     try:
-        await_port(port)
+        await_port(port, 180)
         requests = posts("/invocations", frames)
         load(port, requests, rate=None, seconds=1, clients=8)
         seen = load(port, requests, rate=None, seconds=seconds, clients=8)

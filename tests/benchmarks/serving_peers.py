@@ -111,17 +111,22 @@ def one_commit_an_event(folder):
 
 
 def save_for_mlflow(folder):
-    """The model as `mlflow models serve` takes it."""
+    """The model as `mlflow models serve` takes it, with a signature, as MLflow's guide has it."""
     import mlflow.xgboost
+    import numpy as np
+    import pandas as pd
     import wheel
     import xgboost as xgb
+    from mlflow.models import infer_signature
 
     booster = xgb.Booster()
     booster.load_model(bytearray((folder / "generation1" / "model.ubj").read_bytes()))
     booster.feature_names, booster.feature_types = list(wheel.SPEC.names), ["float"] * 18 + ["int"] * 2
     path = folder / "mlflow"
     if not path.exists():
-        mlflow.xgboost.save_model(booster, path, model_format="ubj", pip_requirements=["xgboost"])
+        rows = pd.DataFrame(wheel.matrix(np.random.default_rng(0), 50).astype(float), columns=list(wheel.SPEC.names))
+        signature = infer_signature(rows, np.zeros(len(rows)))
+        mlflow.xgboost.save_model(booster, path, model_format="ubj", pip_requirements=["xgboost"], signature=signature)
     return path
 
 
