@@ -21,7 +21,6 @@ from flywheel.sources.inbox_database import (
     OUTCOMES,
     REPEATS,
     ROWS,
-    InboxUnavailable,
     connect,
     label_of,
     listed,
@@ -133,16 +132,12 @@ class Inbox:
             InboxUnavailable: the database refuses. Nothing is acknowledged, and writing it again is safe.
             EventError: no database can hold one of the events. Nothing was written.
         """
-        try:
-            with talking(self.label), writing(self.engine) as connection:
-                return Written(
-                    decisions=self._write(connection, "decisions", decisions),
-                    outcomes=self._write(connection, "outcomes", outcomes),
-                    rows=self._write(connection, "rows", rows),
-                )
-        except InboxUnavailable:
-            self.engine.dispose()  # the next write begins with a connection that no failure has touched
-            raise
+        with talking(self.label), writing(self.engine) as connection:
+            return Written(
+                decisions=self._write(connection, "decisions", decisions),
+                outcomes=self._write(connection, "outcomes", outcomes),
+                rows=self._write(connection, "rows", rows),
+            )
 
     def arrived(self) -> dict[str, Arrived]:
         """How many decisions, outcomes and rows ever arrived, by these names."""

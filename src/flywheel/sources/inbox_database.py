@@ -6,6 +6,7 @@ writers take turns: a reader that has seen a `seq` has seen every smaller one. T
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,6 @@ _READ = {  # and of one that reads: all its statements see one moment
 }
 _SESSION = {
     "sqlite": (
-        "PRAGMA busy_timeout = 10000",
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA wal_autocheckpoint = 16000",
@@ -89,7 +89,7 @@ _SESSION = {
         "SET lock_timeout = '10s'",
     ),
 }
-_REACH = {"sqlite": {}, "postgresql": {"connect_timeout": 10, "tcp_user_timeout": 10_000}}
+_REACH = {"sqlite": {"timeout": 10}, "postgresql": {"connect_timeout": 10, "tcp_user_timeout": 10_000}}
 
 
 class InboxUnavailable(SourceError):
@@ -117,9 +117,12 @@ def connect(url: str | None, root: Path) -> sa.Engine:
         engine = sa.create_engine(
             parsed, pool_pre_ping=parsed.get_backend_name() == "postgresql", connect_args=_reach(parsed)
         )
-        sa.event.listen(engine, "connect", _begin_session)
+        sa.event.listen(engine, "connect", partial(_begin_session, engine))
         with writing(engine) as connection:
             _META.create_all(connection)
+        if engine.dialect.name == "sqlite":  # what the last process wrote and could not sync is not built upon
+            with engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
     return engine
 
 
@@ -132,6 +135,9 @@ def label_of(engine: sa.Engine) -> str:
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction, alone among all that write; on disk when it has ended."""
     with engine.begin() as connection:
+        if connection.info.get("file") != _file(engine.url):
+            fix = "restore it, or begin a new one, and start again whoever writes to it"
+            raise InboxUnavailable(f"{label_of(engine)} was moved or deleted", where=str(engine.url.database), next=fix)
         connection.exec_driver_sql(_WRITE[engine.dialect.name])
         yield connection
 
@@ -218,10 +224,21 @@ def _label(url: sa.URL) -> str:
     return f"{url.host or url.query.get('host') or 'localhost'}/{url.database or ''}"
 
 
-def _begin_session(connection: Any, _: Any) -> None:
-    kind = "sqlite" if hasattr(connection, "total_changes") else "postgresql"
+def _begin_session(engine: sa.Engine, connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    for statement in _SESSION[kind]:
+    for statement in _SESSION[engine.dialect.name]:
         cursor.execute(statement)
     cursor.close()
     connection.commit()
+    record.info["file"] = _file(engine.url)
+
+
+def _file(url: sa.URL) -> tuple[int, int] | None:
+    """What tells a database's file from another under its name; None of one on a server, and where there is none."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    try:
+        found = Path(url.database or "").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
