@@ -88,7 +88,7 @@ def following(ws: Workspace, clock: Clock) -> Iterator[Serving]:
     It begins with the newest snapshot there is, without one with the baseline, to which nothing is known.
     """
     how = policy(ws.config)
-    snapshot = _newest(ws) or _nothing_known(ws)
+    snapshot = _newest(ws) or nothing_known(ws)
     serving = Serving(ranker_of(snapshot, how), told(snapshot, how, clock()), clock=clock)
 
     def heard(line: dict[str, str]) -> None:
@@ -133,7 +133,7 @@ def _newest(ws: Workspace) -> Snapshot | None:
     return None
 
 
-def _nothing_known(ws: Workspace) -> Snapshot:
+def nothing_known(ws: Workspace) -> Snapshot:
     """The baseline before anything is known."""
     recipe = ws.recipe
     return Snapshot(

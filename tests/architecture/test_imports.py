@@ -122,7 +122,6 @@ DISTRIBUTIONS = {  # where a module's name is not that of what is installed for 
     "yaml": "pyyaml",
 }
 NEVER_IMPORTED = {  # declared all the same
-    "fastapi",  # for its upper bound: Prefect's own is too wide
     "httptools",  # uvicorn loads these two by name
     "uvloop",
 }

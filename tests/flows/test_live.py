@@ -128,7 +128,7 @@ def test_promise_7_of_turns_that_take_from_the_inbox(
 ) -> None:
     waiting, world = undisturbed
     as_of = live.now(world).isoformat()
-    places = ("take:before", "take:after", "close:before", "close:mid", "close:after", "fit:mid", "record:mid")
+    places = ("take:after", "close:mid", "close:after", "record:mid")
     killed, calm = copy(waiting.root, tmp_path / "killed"), copy(waiting.root, tmp_path / "calm")
     assert live.turn(calm, world).closed == 1
     for place in places:

@@ -206,8 +206,9 @@ def test_own_functions_see_what_they_see_offline(tmp_path):
     matrix = ranker(made)._lookup.matrix(ask(*candidates), candidates, "d", NOW)
     np.testing.assert_array_equal(matrix, expected)
     np.testing.assert_array_equal(matrix[:, -4:], [[6, 2, 3, 1], [6, -1, 3, 1], [np.nan, 0, 3, 0]])
-    shared = ask("good", "poor", device="tv", age=3.0)
-    np.testing.assert_array_equal(ranker(made)._lookup.matrix(shared, shared.candidates, "d", NOW)[:, -4], [6, 6])
+    shared = ask("good", Candidate("poor", {"age": "old", "device": 3.0}), device="tv", age=3, genres="war")
+    matrix = ranker(made)._lookup.matrix(shared, shared.candidates, "d", NOW)
+    np.testing.assert_array_equal(matrix[:, -4:], [[6, -1, 3, 1], [np.nan, -1, 3, 0]])
 
 
 def test_own_functions_cannot_know_the_slot_before_it_is_filled(tmp_path):
@@ -283,6 +284,14 @@ def test_any_file_of_a_snapshot_that_is_not_what_was_written_is_named(tmp_path, 
                 snapshots.read(tmp_path / "whole")
         path.write_bytes(content)
     assert snapshots.read(tmp_path / "whole").state == 0
+
+
+def test_a_snapshot_that_says_something_else_now_is_not_read(tmp_path, known):
+    snapshots.write(tmp_path / "s", known)
+    path = tmp_path / "s/snapshot.json"
+    path.write_text(path.read_text().replace('"state": 0', '"state": 1'))
+    with pytest.raises(IntegrityError, match=r"snapshot\.json of the snapshot is not what was written"):
+        snapshots.read(tmp_path / "s")
 
 
 def test_a_snapshot_of_another_format_is_not_read(tmp_path, known):

@@ -37,6 +37,7 @@ def test_a_scorer_says_what_predict_says_of_any_number_of_rows():
     matrix = batch(9).load()
     matrix[3, 2] = 7  # a name that the model never saw
     for rows in (0, 1, 50):
+        assert score(matrix[:rows]).dtype == np.float64
         np.testing.assert_array_equal(score(matrix[:rows]), predict(trained.model, COLUMNS, matrix[:rows]))
 
 

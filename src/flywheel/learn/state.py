@@ -96,8 +96,6 @@ def advance(
             )
         )
         block = _Block(spec, store, order, tables, counters, columns, vocabularies)
-        if store.newest is None:
-            asked = {window: np.maximum(at, start) for window, at in asked.items()}  # before all data nothing is known
         waiting = sorted((int(at), window) for window, states in asked.items() for at in np.unique(states))
         snapshots: list[tuple[int, dict[str, Entries]]] = []
         for at in range(start, order[-1] + 1):
