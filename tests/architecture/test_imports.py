@@ -110,7 +110,7 @@ OWNERS = {  # a library, and the modules that may import it
     "uvicorn": ["flywheel.integrations.prefect_server", "flywheel.serve.*"],
     "msgspec": ["flows.products", "flywheel.events", "flywheel.serve.*", "flywheel.sources.*"],
     "prometheus_client": ["flywheel.serve.*"],
-    "starlette": ["flywheel.integrations.prefect_server", "flywheel.serve.*"],
+    "starlette": ["flywheel.integrations.prefect_server"],
     "typer": ["flows.cli"],
     "rich": ["flows.bars", "flows.cli", "flows.show"],
 }
@@ -118,6 +118,7 @@ DISTRIBUTIONS = {  # where a module's name is not that of what is installed for 
     "dvc_data": "dvc",
     "great_expectations": "great-expectations",
     "prometheus_client": "prometheus-client",
+    "starlette": "fastapi",
     "xgboost": "xgboost-cpu",
     "yaml": "pyyaml",
 }
