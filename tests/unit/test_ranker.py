@@ -33,7 +33,12 @@ CONFIG = parse(
             "lists": {"genres": "|"},
         },
         "windows": {"every": "1d"},
-        "features": {"counters": [{"key": ["item"]}, {"key": ["item", "genres"], "backoff": "item"}]},
+        "features": {
+            "counters": [
+                {"key": ["item"], "half_lives": ["2d", "forever"]},
+                {"key": ["item", "genres"], "half_lives": ["2d", "forever"], "backoff": "item"},
+            ]
+        },
         "serve": {},
     }
 )
@@ -123,6 +128,14 @@ def test_before_there_is_any_data_equals_are_shown_by_lot(tmp_path):
         assert decision.shown[0].propensity == pytest.approx(1 / 3)
         firsts[shown(decision)[0]] += 1
     assert min(firsts.values()) > 60
+
+
+def test_a_few_lines_of_a_table_cost_no_more_than_a_few(known):
+    """NumPy copies a whole array before it takes lines from one that is not in C's order."""
+    for table in ranker(known)._lookup._tables:
+        arrays = [table.keys, table.columns, table.means]
+        arrays += [table.leaning.counts, table.leaning.sums] if table.leaning else []
+        assert all(array.flags.c_contiguous for array in arrays)
 
 
 def test_what_was_hashed_is_what_was_scored(known):

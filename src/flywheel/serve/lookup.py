@@ -268,4 +268,5 @@ def _spread(lines: npt.NDArray[Any], own: Hashed, shape: Hashed) -> npt.NDArray[
 def _lines(moments: Floats | Iterable[Floats]) -> Floats:
     """A line a key from an array a half-life; one more, that of no key, is NaN."""
     lines = np.array([*moments]).T
-    return np.concatenate([lines, np.full((1, lines.shape[1]), np.nan)])
+    padded = np.concatenate([lines, np.full((1, lines.shape[1]), np.nan)])
+    return np.ascontiguousarray(padded)  # else taking a few lines copies all of them first
