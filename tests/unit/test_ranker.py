@@ -157,7 +157,8 @@ def test_of_equal_candidates_the_first_counts_and_a_long_k_shows_all(known):
 
 
 def test_nothing_to_show_is_an_empty_list(known):
-    assert ranker(known).rank(ask(), decision_id="d", now=NOW).shown == ()
+    decision = ranker(known).rank(ask(genres=["war", "noir"]), decision_id="d", now=NOW)
+    assert (decision.shown, decision.candidates) == ((), ())
 
 
 def test_the_holdback_is_sticky_and_of_the_size_that_was_asked_for(known):

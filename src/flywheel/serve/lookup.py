@@ -85,6 +85,7 @@ class Lookup:
             self._tables.append(self._table(i, *stored, snapshot.state))
         self._custom = _custom(snapshot.custom) if snapshot.custom else None
         made = (*self.spec.names, *(self._custom.names if self._custom else ()))
+        self._width = len(made)
         if made != snapshot.names:
             odd = ", ".join(sorted(set(made) ^ set(snapshot.names))) or "none, but their order"
             raise IntegrityError(
@@ -102,6 +103,8 @@ class Lookup:
         Raises:
             DataError: one of these functions fails.
         """
+        if not candidates:
+            return np.empty((0, self._width), dtype=np.float32)
         given = Given(request, candidates)
         matrix = self._matrix(given)
         if self._custom is None:
@@ -145,7 +148,7 @@ class Lookup:
         for name in self.spec.offered:
             values = [now] if name == "ts" else [decision_id] if name == "request" else given.values(name)
             kept = [value if isinstance(value, kinds.get(name, str)) else None for value in values]
-            columns[name] = pa.array(kept * (rows // len(kept)) if kept else kept, schema.field(name).type)
+            columns[name] = pa.array(kept * (rows // len(kept)), schema.field(name).type)
         return pa.table(columns)
 
     def _look(self, i: int, key: Hashed, looked: dict[int, tuple[Hashed, Floats]], out: Matrix) -> Floats:
