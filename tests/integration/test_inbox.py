@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,15 @@ def test_an_event_that_no_database_holds_is_told_from_a_database_that_fails(inbo
     with pytest.raises(EventError):
         inbox.write([], [outcome("a"), poison])
     assert inbox.write([], [outcome("a")]).outcomes == ["accepted"]
+
+
+def test_an_id_that_an_index_does_not_take_is_told_from_a_server_that_fails(
+    fresh_schema: Callable[[], str], tmp_path: Path
+) -> None:
+    inbox = Inbox.open(fresh_schema(), tmp_path)
+    with pytest.raises(EventError):
+        inbox.write([], [outcome("".join(map(chr, range(32, 9000))))])
+    inbox.close()
 
 
 def test_in_a_group_a_poisonous_event_harms_no_other(inbox: Inbox) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,11 +118,12 @@ print(accepted)
 
 def test_processes_that_begin_at_once_and_send_the_same_keep_it_once(inbox_url: str | None, tmp_path: Path) -> None:
     at = str(time.time() + 1.5)
-    running = [program(AT_ONCE, tmp_path, inbox_url, at, str(number)) for number in range(8)]
+    count = 8 if inbox_url is None else 3
+    running = [program(AT_ONCE, tmp_path, inbox_url, at, str(number)) for number in range(count)]
     assert sum(int(line) for process in running for line in said(process)) == 300
     inbox = Inbox.open(inbox_url, tmp_path)
     arrived = inbox.arrived()["outcomes"]
-    assert (arrived.kept, arrived.duplicate, arrived.conflict) == (300, 7 * 300, 0)
+    assert (arrived.kept, arrived.duplicate, arrived.conflict) == (300, (count - 1) * 300, 0)
     inbox.close()
 
 
@@ -211,8 +212,8 @@ def test_what_an_earlier_process_left_in_the_log_is_synced_before_more_is_writte
     alone.close()
 
 
-def test_a_lost_connection_is_replaced(fresh_schema: "pytest.FixtureRequest", tmp_path: Path) -> None:
-    inbox = Inbox.open(fresh_schema(), tmp_path)  # type: ignore[operator]
+def test_a_lost_connection_is_replaced(fresh_schema: Callable[[], str], tmp_path: Path) -> None:
+    inbox = Inbox.open(fresh_schema(), tmp_path)
     end = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'postgres'"
     )

@@ -185,4 +185,4 @@ def told(mark: dict[str, Any]) -> dict[int, Counter[str]]:
 
 
 TestPromise3OfOutcomes = Arrivals.TestCase
-TestPromise3OfOutcomes.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestPromise3OfOutcomes.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)

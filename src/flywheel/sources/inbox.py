@@ -31,7 +31,7 @@ from flywheel.sources.inbox_database import (
 
 Fate = Literal["accepted", "duplicate", "conflict"]
 OTHER_CONTENT = "same event id, other content"
-_MOST_ROWS = 1000  # in one statement
+_MOST_ROWS = 500  # in one statement
 _encode = msgspec.json.Encoder().encode
 
 
