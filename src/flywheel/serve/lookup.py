@@ -7,16 +7,17 @@ another key is made as its line is taken.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from flywheel.errors import IntegrityError
 from flywheel.events import Candidate, Request, Value
-from flywheel.learn import coding, features
+from flywheel.learn import features
 from flywheel.learn.features import Floats, Matrix, Spec
-from flywheel.segments import Entries, Keys, hash_names
+from flywheel.segments import Entries, Keys
+from flywheel.serve import given
+from flywheel.serve.given import Given, Hashed
 from flywheel.serve.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -25,23 +26,6 @@ if TYPE_CHECKING:
     from flywheel.learn.custom import Custom
 
 LARGEST = np.array([2**64 - 1], dtype=np.uint64)  # stands behind the keys of a table, so that a search ends on one
-
-
-@dataclass(frozen=True)
-class Hashed:
-    """A column, or the keys of a counter, over a request: one for all candidates, one each, or a list each.
-
-    Row i of lists owns `keys[offsets[i]:offsets[i + 1]]`; `null` says which keys are none, if any is.
-    """
-
-    keys: Keys
-    null: npt.NDArray[np.bool_] | None = None
-    offsets: npt.NDArray[np.int64] | None = None
-
-    @property
-    def rows(self) -> int:
-        """1, or the number of candidates."""
-        return len(self.keys) if self.offsets is None else len(self.offsets) - 1
 
 
 @dataclass(frozen=True)
@@ -105,23 +89,25 @@ class Lookup:
         """
         if not candidates:
             return np.empty((0, self._width), dtype=np.float32)
-        given = Given(request, candidates)
-        matrix = self._matrix(given)
+        asked = Given(request, candidates)
+        matrix = self._matrix(asked)
         if self._custom is None:
             return matrix
-        return np.hstack([matrix, self._custom.values(self._frame(given, decision_id, now).to_pandas())])
+        return np.hstack([matrix, self._custom.values(self._frame(asked, decision_id, now).to_pandas())])
 
-    def _matrix(self, given: "Given") -> Matrix:
+    def _matrix(self, asked: Given) -> Matrix:
         config = self.spec.config
-        columns = {name: (_lists if name in config.lists else _names)(given.values(name)) for name in self._hashed}
-        out = np.empty((len(given.candidates), len(self.spec.names)), dtype=np.float32)
+        columns = {
+            name: (given.lists if name in config.lists else given.names)(asked.values(name)) for name in self._hashed
+        }
+        out = np.empty((len(asked.candidates), len(self.spec.names)), dtype=np.float32)
         looked: dict[int, tuple[Hashed, Floats]] = {}
         for i, counter in enumerate(self.spec.counters[1:], start=1):
-            key = _crossed([columns[name] for name in counter.key])
+            key = given.crossed([columns[name] for name in counter.key])
             looked[i] = key, self._look(i, key, looked, out)
         column = len(self.spec.names) - len(config.numeric) - len(config.categorical)
         for name in config.numeric:
-            out[:, column] = [_number(value) for value in given.values(name)]
+            out[:, column] = [_number(value) for value in asked.values(name)]
             column += 1
         for name, numbers in self._vocabularies.items():
             codes = np.array([numbers.get(key, np.nan) for key in columns[name].keys.tolist()], dtype=np.float32)
@@ -131,13 +117,13 @@ class Lookup:
             column += 1
         return out
 
-    def _frame(self, given: "Given", decision_id: str | None, now: int | None) -> "pa.Table":
+    def _frame(self, asked: Given, decision_id: str | None, now: int | None) -> "pa.Table":
         """The rows that this request would become, with what their decision is made from."""
         import pyarrow as pa
 
         from flywheel.schema import row_schema
 
-        rows = len(given.candidates)
+        rows = len(asked.candidates)
         kinds = {
             "ts": int,
             **dict.fromkeys(self.spec.config.lists, list),
@@ -146,7 +132,7 @@ class Lookup:
         schema = row_schema(self.spec.config)
         columns = {}
         for name in self.spec.offered:
-            values = [now] if name == "ts" else [decision_id] if name == "request" else given.values(name)
+            values = [now] if name == "ts" else [decision_id] if name == "request" else asked.values(name)
             kept = [value if isinstance(value, kinds.get(name, str)) else None for value in values]
             columns[name] = pa.array(kept * (rows // len(kept)), schema.field(name).type)
         return pa.table(columns)
@@ -163,7 +149,7 @@ class Lookup:
             means = table.means.take(place, axis=0)
         else:
             parent, above = looked[self.spec.parents[i]]
-            prior = _spread(above, parent, key)[:, table.leaning.on]
+            prior = given.spread(above, parent, key)[:, table.leaning.on]
             counts, sums = table.leaning.counts.take(place, axis=0), table.leaning.sums.take(place, axis=0)
             means = features.shrunk(counts, sums, prior, self.spec.config.features.smoothing)
             columns[:, 1 : 2 * means.shape[1] : 2] = means
@@ -191,25 +177,6 @@ class Lookup:
         return Table(np.concatenate([keys, LARGEST]), columns, _lines(means), leaning)
 
 
-class Given:
-    """What a request says of each column: one value for all candidates, or one each."""
-
-    def __init__(self, request: Request, candidates: Sequence[Candidate]) -> None:
-        self._request, self.candidates = request, candidates
-        self._differing = set[str]().union(*(candidate.attributes for candidate in candidates))
-
-    def values(self, name: str) -> Sequence[Value]:
-        """The values of a column, `user` and `item` among them."""
-        if name == "item":
-            return [candidate.item for candidate in self.candidates]
-        if name == "user":
-            return [self._request.user]
-        shared = self._request.context.get(name)
-        if name not in self._differing:
-            return [shared]
-        return [candidate.attributes.get(name, shared) for candidate in self.candidates]
-
-
 def _nothing(entry: np.dtype[np.void]) -> tuple[Keys, Entries]:
     assert entry.names is not None
     return np.empty(0, np.uint64), np.empty(0, [(name, entry[name]) for name in entry.names[1:]])
@@ -221,51 +188,8 @@ def _custom(text: str) -> "Custom":
     return custom.from_text(text)
 
 
-def _names(values: Sequence[Value]) -> Hashed:
-    names = [value for value in values if isinstance(value, str)]
-    if len(names) == len(values):
-        return Hashed(hash_names(names))
-    null = np.array([not isinstance(value, str) for value in values])
-    keys = np.zeros(len(values), dtype=np.uint64)
-    keys[~null] = hash_names(names)
-    return Hashed(keys, null)
-
-
-def _lists(values: Sequence[Value]) -> Hashed:
-    lists = [value if isinstance(value, list) else [] for value in values]
-    offsets = np.zeros(len(lists) + 1, dtype=np.int64)
-    np.cumsum([len(names) for names in lists], out=offsets[1:])
-    return Hashed(hash_names([name for names in lists for name in names]), offsets=offsets)
-
-
 def _number(value: Value) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _crossed(columns: Sequence[Hashed]) -> Hashed:
-    """The keys of a counter from the columns that make them, as `coding.code_counter` has them."""
-    if len(columns) == 1:
-        return columns[0]
-    rows = max(column.rows for column in columns)
-    offsets = next((column.offsets for column in columns if column.offsets is not None), None)
-    if offsets is not None and len(offsets) - 1 < rows:  # one list for all
-        offsets = np.arange(rows + 1) * offsets[1]
-    shape = Hashed(np.empty(rows if offsets is None else offsets[-1], np.uint64), offsets=offsets)
-    keys = _spread(columns[0].keys, columns[0], shape)
-    for column in columns[1:]:
-        keys = coding.mix(keys, _spread(column.keys, column, shape))
-    nulls = [_spread(column.null, column, shape) for column in columns if column.null is not None]
-    null = np.logical_or.reduce(np.broadcast_arrays(keys > 0, *nulls)[1:]) if nulls else None
-    return Hashed(keys, null, offsets)
-
-
-def _spread(lines: npt.NDArray[Any], own: Hashed, shape: Hashed) -> npt.NDArray[Any]:
-    """Give each key of `shape` its line of `own`'s; a single one is left to be broadcast."""
-    if own.offsets is not None:
-        return lines if own.rows == shape.rows else np.concatenate([lines] * shape.rows)
-    if shape.offsets is None or own.rows == 1:
-        return lines
-    return np.repeat(lines, np.diff(shape.offsets), axis=0)
 
 
 def _lines(moments: Floats | Iterable[Floats]) -> Floats:
