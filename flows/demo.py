@@ -16,7 +16,7 @@ from flows import inspect, show, starting
 from flows.products import InProcess, OverHttp
 from flows.progress import listening, tell
 from flows.run import Watch, tell_note
-from flywheel.config import Config
+from flywheel.config import Config, parse
 from flywheel.errors import ConfigError
 from flywheel.events import Outcome
 from flywheel.infer.unseen import unseen
@@ -97,8 +97,19 @@ class World:
 
 
 def demo_config() -> Config:
-    """The `flywheel.toml` of the demo's product."""
-    return unseen(name="streaming", numeric=["hour"], categorical=["device"], lists=["genres"])
+    """The `flywheel.toml` of the demo's product: what init proposes, with small models, for it is a small product."""
+    proposed = unseen(name="streaming", numeric=["hour"], categorical=["device"], lists=["genres"])
+    values = proposed.model_dump(mode="json", exclude_none=True)
+    for counter in values["features"]["counters"]:
+        counter["half_lives"] = ["forever"]  # nobody's taste changes in this world
+    values["train"] |= {
+        "rounds": 150,
+        "early_stopping": 25,
+        "min_rows": 2500,
+        "params": {**values["train"]["params"], "max_depth": 4, "eta": 0.15},
+    }
+    values["gate"]["margin"] = 0.005  # exams of two thousand rows cannot tell less
+    return parse(values)
 
 
 def run_demo(
