@@ -449,7 +449,7 @@ def test_the_more_satisfied_people_are_the_fewer_leave_and_the_more_come():
         joined.append(len(tomorrow.world.users.joined) - 3000)
         visitors = len(np.unique(society.sessions.user))
         assert day.figures.left == pytest.approx(visitors * 0.5 * np.exp(-level), rel=0.15, abs=10)
-        assert joined[-1] == pytest.approx(1 + (visitors - left[-1]) * 0.5 * max(0, level - 1.8), rel=0.15, abs=4)
+        assert joined[-1] == pytest.approx(1 + (visitors - left[-1]) * 0.5 * max(0, level - 2.0), rel=0.15, abs=4)
     assert left == sorted(left, reverse=True)
     assert joined == sorted(joined)
     assert left[-1] < left[0] / 4

@@ -34,11 +34,11 @@ class Habits:
     """How people take what they are shown, and what becomes of their outcomes on the way."""
 
     candidates: int = 40  # items drawn at random for each visit, of which the product shows the best
-    hope: float = 1.8  # the satisfaction that someone comes with
-    memory: float = 0.1  # weight of the newest visit in it
+    hope: float = 2.0  # the satisfaction that someone comes with
+    memory: float = 0.15  # weight of the newest visit in it
     leave: float = 0.15  # probability of leaving after a day, at satisfaction 0
     patience: float = 1.0  # satisfaction at which that is smaller by the factor e
-    telling: float = 0.32  # who joins for each visitor of a day and each unit above what they hoped for
+    telling: float = 0.5  # who joins, for each visitor of a day and unit of satisfaction above hope
     lost: float = 0.01  # outcomes that never arrive
     twice: float = 0.01  # outcomes that arrive twice
 
@@ -161,7 +161,7 @@ def closed_example() -> Example:
     >>> closed_example()["settings"].shelf
     6
     """
-    settings = Settings(users=250, joins_per_day=1.0, items=300, releases_per_day=3.0, sessions_per_day=0.3)
+    settings = Settings(users=300, joins_per_day=1.0, items=300, releases_per_day=3.0, sessions_per_day=0.2)
     return Example(settings=settings, habits=Habits(), start=datetime(2026, 1, 5, tzinfo=UTC), seed=7)
 
 
