@@ -197,6 +197,8 @@ def _end(
             }
             for name, lived in weeks.items()
         },
+        "the wheel: what passes the gate serves next · frozen: the first champion serves on, from fresh state · "
+        "random shelf: nothing is learned",
         picture,
     )
     quality_against_data(made, ws.config.metric, ws.config.product.name, folder / "quality-against-data.png")

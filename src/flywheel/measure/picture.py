@@ -55,18 +55,19 @@ def quality_against_data(made: Sequence[Generation], metric: str, product: str, 
 WORLDS = ((BLUE, 2.6), ("#e08a00", 2.0), (QUIET, 2.0))  # the first is the one that it is about
 
 
-def worlds_apart(worlds: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+def worlds_apart(worlds: Mapping[str, Mapping[str, Sequence[float]]], said: str, path: Path) -> None:
     """Draw figures of several worlds week by week, one panel a figure, as a PNG.
 
     Args:
         worlds: by the world's name, by the figure's name, one number a week; shares lie between 0 and 1.
+        said: in a line, what tells the worlds apart.
         path: where to.
     """
     figures = list(next(iter(worlds.values())))
     canvas = Figure(figsize=(4.4 * len(figures), 4.4), dpi=130, facecolor="white")
     FigureCanvasAgg(canvas)
     panels = canvas.subplots(1, len(figures))
-    canvas.subplots_adjust(left=0.05, right=0.985, top=0.78, bottom=0.14, wspace=0.2)
+    canvas.subplots_adjust(left=0.05, right=0.985, top=0.75, bottom=0.14, wspace=0.2)
     for axes, figure in zip(panels, figures, strict=True):
         for (name, lived), (colour, width) in zip(worlds.items(), WORLDS, strict=False):
             numbers = lived[figure]
@@ -80,9 +81,8 @@ def worlds_apart(worlds: Mapping[str, Mapping[str, Sequence[float]]], path: Path
         axes.grid(axis="y", color="#e4e7eb")
     handles, labels = panels[0].get_legend_handles_labels()
     canvas.legend(handles, labels, frameon=False, loc="upper right", bbox_to_anchor=(0.99, 0.99), ncols=len(worlds))
-    canvas.text(
-        0.05, 0.92, "The same people, seed by seed: what the wheel changes", fontsize=14, weight="bold", color=INK
-    )
+    canvas.text(0.05, 0.925, "The same people in different worlds", fontsize=14, weight="bold", color=INK)
+    canvas.text(0.05, 0.865, said, fontsize=10, color="#52606d")
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(path)
 
