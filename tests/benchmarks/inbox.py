@@ -2,7 +2,9 @@
 
     python tests/benchmarks/inbox.py [FOLDER] [--postgres URL]        (FOLDER: the disk to write to)
 
-Ids are random, as clients make them. The peers: SQLAlchemy with one commit an event (one thread, which is the most that
+Ids are random, as clients make them, so that each event touches a page of its own, the more so the more there are;
+ids that grow with time do not. CPU is that of this process, all its threads, and tells more than the clock where
+others are busy too. The peers: SQLAlchemy with one commit an event (one thread, which is the most that
 SQLite gives it), and batches of 100 by the standard library's sqlite3 alone, as bare as they come. Rounds take turns,
 the median counts. The last line is about the interpreter's lock: a group beside a thread that computes all the time.
 """
@@ -29,11 +31,13 @@ SINGLE, BATCHES, PEER = 6_000, 400, 400
 CLIENTS = 32
 
 
-def outcomes(count):
-    """Outcomes of decisions with ids that grow with time, as the server makes them."""
-    now = time.time_ns() // 1000
+def outcomes(count, *, growing=False):
+    """Outcomes of decisions whose ids grow with time, as the server makes them; their own are random, or grow too."""
+    now = time.time_ns()
+    names = [f"{now + k:x}" if growing else uuid.uuid4().hex for k in range(count)]
     return [
-        Outcome(uuid.uuid4().hex, f"{now + k // 3:x}", f"item{k % 1000}", float(k % 2), now + k) for k in range(count)
+        Outcome(name, f"{now // 1000 + k // 3:x}", f"item{k % 1000}", float(k % 2), now // 1000 + k)
+        for k, name in enumerate(names)
     ]
 
 
@@ -94,6 +98,13 @@ def bare_batches(folder, batches):
     return sum(map(len, batches)) / (time.perf_counter() - began)
 
 
+def cpu_us(run, count):
+    """What a run returns, and the CPU time of each of its events in µs."""
+    before = time.process_time()
+    found = run()
+    return found, (time.process_time() - before) / count * 1e6
+
+
 def through_groups(inbox, batches, clients, *, decided=False):
     """Events per second, and the time that each batch took in ms, of as many clients, each sending when it was told."""
     group, times = GroupCommit(inbox), []
@@ -138,19 +149,25 @@ def measure(folder, url):
     for _ in range(ROUNDS):
         singles = [[e] for e in outcomes(SINGLE)]
         hundreds = [outcomes(100) for _ in range(BATCHES)]
-        told = {
-            "single": through_groups(inbox, singles, CLIENTS),
-            "decisions": through_groups(inbox, [[d] for d in decisions(SINGLE // 2)], CLIENTS, decided=True),
-            "hundreds, 1 client": through_groups(inbox, hundreds[: BATCHES // 2], 1),
-            "hundreds, 8 clients": through_groups(inbox, hundreds[BATCHES // 2 :], 8),
-            "sent again, 8 clients": through_groups(inbox, hundreds[BATCHES // 2 :], 8),
-            "one commit each": (one_commit_each(folder, outcomes(PEER)), None),
-            "bare hundreds": (bare_batches(folder, [outcomes(100) for _ in range(BATCHES // 2)]), None),
+        few, many = hundreds[: BATCHES // 2], hundreds[BATCHES // 2 :]
+        bare, each = [outcomes(100) for _ in range(BATCHES // 2)], outcomes(PEER)
+        grown = [outcomes(100, growing=True) for _ in range(BATCHES // 2)]
+        made = [[d] for d in decisions(SINGLE // 2)]
+        runs = {
+            "single": (SINGLE, lambda sent=singles: through_groups(inbox, sent, CLIENTS)),
+            "decisions": (len(made), lambda sent=made: through_groups(inbox, sent, CLIENTS, decided=True)),
+            "hundreds, 1 client": (100 * len(few), lambda sent=few: through_groups(inbox, sent, 1)),
+            "hundreds, 8 clients": (100 * len(many), lambda sent=many: through_groups(inbox, sent, 8)),
+            "the same, growing ids": (100 * len(grown), lambda sent=grown: through_groups(inbox, sent, 8)),
+            "sent again, 8 clients": (100 * len(many), lambda sent=many: through_groups(inbox, sent, 8)),
+            "one commit each": (PEER, lambda sent=each: (one_commit_each(folder, sent), None)),
+            "bare hundreds": (100 * len(bare), lambda sent=bare: (bare_batches(folder, sent), None)),
         }
-        for name, (rate, times) in told.items():
-            found.setdefault(name, []).append((rate, times))
+        for name, (count, run) in runs.items():
+            (rate, times), cpu = cpu_us(run, count)
+            found.setdefault(name, []).append((rate, times, cpu))
     kept = inbox.arrived()["outcomes"].kept
-    assert kept == ROUNDS * (SINGLE + 100 * BATCHES), kept
+    assert kept == ROUNDS * (SINGLE + 150 * BATCHES), kept
     busy = beside_a_busy_thread(inbox, [outcomes(100) for _ in range(30)])
     inbox.close()
     return found, busy
@@ -167,14 +184,16 @@ def main():
         print("8 KiB written and synced: median {:.2f} ms, 90 % {:.2f} ms".format(*sync_ms(folder)))
         found, busy = measure(folder, asked.postgres)
     rates = {}
-    print(f"\n{'':24}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}   {ROUNDS} rounds, medians")
+    print(f"\n{ROUNDS} rounds, medians{'events/s':>16}{'CPU µs':>9}{'p50 ms':>9}{'p99 ms':>9}")
     for name, rounds in found.items():
-        rates[name] = statistics.median(rate for rate, _ in rounds)
-        waits = [f"{statistics.median(t[at] for _, t in rounds):9.1f}" for at in (49, 98)] if rounds[0][1] else []
-        print(f"{name:24}{rates[name]:10,.0f}{''.join(waits)}")
+        rates[name] = statistics.median(rate for rate, _, _ in rounds)
+        waits = [f"{statistics.median(t[at] for _, t, _ in rounds):9.1f}" for at in (49, 98)] if rounds[0][1] else []
+        cpu = statistics.median(cpu for _, _, cpu in rounds)
+        print(f"{name:24}{rates[name]:10,.0f}{cpu:9.1f}{''.join(waits)}")
     print(f"a batch of 100 beside a thread that computes: median {busy:.1f} ms\n")
-    p99 = statistics.median(times[98] for _, times in found["single"])
-    machine.bar("one commit an event, single events of 32 clients", rates["single"] / rates["one commit each"], 8)
+    p99 = statistics.median(times[98] for _, times, _ in found["single"])
+    ratio = rates["single"] / rates["one commit each"]
+    print(f"single events of 32 clients: {ratio:.1f} × one commit an event, which waits for a sync to disk each time")
     machine.ceiling("p99 of a single event", p99, 60, "{:.1f} ms")
     machine.bar("events/s in batches of 100", rates["hundreds, 8 clients"], 60_000, "{:,.0f}")
 
