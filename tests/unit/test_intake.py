@@ -12,10 +12,10 @@ def test_a_turn_that_was_interrupted_does_not_close_the_door() -> None:
     async def scene() -> None:
         intake = Intake()
         for _ in range(100):
-            intake.took(10.0)
+            intake.took("rank", 10.0)
         for _ in range(20):
-            await intake.turn()
-            intake.took(0.001)
+            await intake.turn("rank")
+            intake.took("rank", 0.001)
             await asyncio.sleep(0)
 
     asyncio.run(scene())
@@ -24,10 +24,12 @@ def test_a_turn_that_was_interrupted_does_not_close_the_door() -> None:
 def test_whoever_comes_together_waits_for_the_next_pass_of_the_loop() -> None:
     async def scene() -> list[int]:
         intake, passes, seen = Intake(), 0, []
+        for _ in range(50):
+            intake.took("rank", SLICE / 2)
 
         async def ask() -> None:
-            await intake.turn()
-            intake.took(SLICE / 2)
+            await intake.turn("rank")
+            intake.took("rank", SLICE / 2)
             seen.append(passes)
 
         asked = [asyncio.ensure_future(ask()) for _ in range(6)]
@@ -45,8 +47,8 @@ def test_a_line_of_more_work_than_can_be_done_soon_is_not_joined() -> None:
     async def scene() -> tuple[int, int]:
         intake = Intake()
         for _ in range(50):
-            intake.took(0.01)
-        asked = [asyncio.ensure_future(intake.turn()) for _ in range(20)]
+            intake.took("rank", 0.01)
+        asked = [asyncio.ensure_future(intake.turn("rank")) for _ in range(20)]
         done = await asyncio.gather(*asked, return_exceptions=True)
         refused = [one for one in done if isinstance(one, Refusal)]
         assert {one.status for one in refused} == {503}
@@ -61,8 +63,8 @@ def test_whoever_leaves_the_line_takes_nobodys_turn() -> None:
     async def scene() -> None:
         intake = Intake()
         for _ in range(50):
-            intake.took(0.002)
-        asked = [asyncio.ensure_future(intake.turn()) for _ in range(8)]
+            intake.took("rank", 0.002)
+        asked = [asyncio.ensure_future(intake.turn("rank")) for _ in range(8)]
         await asyncio.sleep(0)
         for task in asked[2:6]:
             task.cancel()
@@ -75,7 +77,22 @@ def test_whoever_was_let_in_is_not_sent_away_later() -> None:
     async def scene() -> None:
         intake = Intake()
         for _ in range(50):
-            intake.took(0.1)
-        await asyncio.gather(*(intake.wait() for _ in range(30)))
+            intake.took("rank", 0.1)
+        await asyncio.gather(*(intake.wait("rank") for _ in range(30)))
 
     asyncio.run(scene())
+
+
+def test_small_events_do_not_make_ranking_look_cheap() -> None:
+    async def scene() -> int:
+        intake = Intake()
+        for _ in range(50):
+            intake.took("rank", 0.002)
+            intake.took("event", 0.00001)
+        asked = [asyncio.ensure_future(intake.turn("rank")) for _ in range(10)]
+        await asyncio.sleep(0)
+        done = sum(task.done() for task in asked)
+        await asyncio.gather(*asked)
+        return done
+
+    assert asyncio.run(scene()) == 3

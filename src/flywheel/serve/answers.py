@@ -18,6 +18,7 @@ from flywheel.serve.wire import Wire
 from flywheel.serve.writing import Writing
 
 CHUNK = 128  # items that are read in one turn
+EVENT_BYTES = 128  # of a small one: before a body is read nobody knows how many it holds
 Kind = Literal["outcome", "row"]
 _JSON = (b"content-type", b"application/json")
 
@@ -87,11 +88,11 @@ class Answers:
 
     async def rank(self, body: bytes) -> Answer:
         """`POST /v1/rank`: answered once the decision is on disk."""
-        await self._intake.turn()
+        await self._intake.turn("rank")
         began = time.perf_counter()
         request, now = self.wire.request(body), self._serving.clock()
         decision = self._serving.served.ranker.rank(request, decision_id=self._serving.new_id(now), now=now)
-        self._intake.took(time.perf_counter() - began)
+        self._intake.took("rank", time.perf_counter() - began)
         await self._writing.write(decisions=(decision,))
         self._numbers.decided(decision)
         shown = [RankedItem(s.item, s.propensity, s.explored) for s in decision.shown]
@@ -101,15 +102,17 @@ class Answers:
 
     async def invocations(self, body: bytes) -> Answer:
         """`POST /invocations`, as MLflow's scoring server has it; nothing is logged."""
-        await self._intake.turn()
+        await self._intake.turn("scores")
+        ranker = self._serving.served.ranker
         rows, groups = self.invoked.requests(body)
         found = [0.0] * rows
-        for places, request in groups:
+        for turn, (places, request) in enumerate(groups):
+            if turn:
+                await self._intake.wait("scores")
             began = time.perf_counter()
-            for place, score in zip(places, self._serving.served.ranker.scores(request), strict=True):
+            for place, score in zip(places, ranker.scores(request), strict=True):
                 found[place] = float(score)
-            self._intake.took(time.perf_counter() - began)
-            await self._intake.wait()
+            self._intake.took("scores", time.perf_counter() - began)
         return Answer(200, _encode(Predictions(found)))
 
     async def outcomes(self, body: bytes) -> Answer:
@@ -121,12 +124,12 @@ class Answers:
         return await self._take(body, "row")
 
     async def _take(self, body: bytes, kind: Kind) -> Answer:
-        await self._intake.turn()
+        await self._intake.turn("event", min(CHUNK, 1 + len(body) // EVENT_BYTES))
         many, items = self.wire.items(body)
         results: list[Result | Refusal] = []
         for start in range(0, len(items), CHUNK):
             if start:
-                await self._intake.wait()
+                await self._intake.wait("event", CHUNK)
             results += await self._part(items[start : start + CHUNK], kind)
         if not many:
             if isinstance(results[0], Refusal):
@@ -141,7 +144,7 @@ class Answers:
         began, now = time.perf_counter(), self._serving.clock()
         read = self.wire.outcome if kind == "outcome" else self.wire.row
         found = [_or_refusal(read, item, now) for item in items]
-        self._intake.took(time.perf_counter() - began)
+        self._intake.took("event", time.perf_counter() - began, len(items))
         fates = iter(await self._written([one for one in found if not isinstance(one, Refusal)], kind))
         results = [one if isinstance(one, Refusal) else next(fates) for one in found]
         for fate, count in Counter("refused" if isinstance(r, Refusal) else r for r in results).items():

@@ -1,19 +1,21 @@
 """Taking turns on the one thread that ranks, and sending away at once whoever could not be answered soon.
 
-Ranking takes about a millisecond of the loop's own thread. Of whoever arrives together a few are ranked, then the
-loop looks at its sockets again, so that answers leave and newcomers are seen; the others wait in line. Whoever would
-stand behind more than `LINE` seconds of work is told so instead.
+Ranking takes about a millisecond of the loop's own thread. Of whoever arrives together as many are ranked as fit in a
+slice of time; then the loop looks at its sockets again, so that answers leave and newcomers are seen, and the others
+wait in line. Whoever would stand behind too much work is told so instead.
 """
 
 import asyncio
 from collections import deque
+from typing import Literal
 
 from flywheel.serve.refusals import Refusal
 
+Work = Literal["rank", "scores", "event"]
 SLICE = 0.005  # s of work between two looks at the sockets
 LINE = 0.04  # s of work that may stand in line
-_INTERRUPTED = 5
-_WEIGHT = 0.2  # of the newest in the moving mean of what a turn takes
+_INTERRUPTED = 5  # a turn that took so many times the mean was interrupted by the machine, and says little of others
+_WEIGHT = 0.2  # of the newest in a moving mean
 
 
 class Intake:
@@ -21,50 +23,55 @@ class Intake:
 
     def __init__(self) -> None:
         self.shed = 0
-        self._mean = 0.001  # s
-        self._line: deque[asyncio.Future[None]] = deque()
-        self._free = 1
+        self._means: dict[Work, float] = {"rank": 0.001, "scores": 0.001, "event": 0.00002}  # s for one
+        self._line: deque[tuple[asyncio.Future[None], float]] = deque()
+        self._ahead = 0.0  # s of work in line
+        self._left = SLICE
         self._running = False
 
-    async def turn(self) -> None:
-        """Return when it is one's turn.
+    async def turn(self, work: Work, count: int = 1) -> None:
+        """Return when it is one's turn for so much work.
 
         Raises:
             Refusal: 503, the line is too long.
         """
-        if len(self._line) * self._mean > LINE:
+        if self._ahead > LINE:
             self.shed += 1
             raise busy("more is asked than can be answered soon")
-        await self.wait()
+        await self.wait(work, count)
 
-    async def wait(self) -> None:
+    async def wait(self, work: Work, count: int = 1) -> None:
         """Return when it is one's turn, however long the line: for those who have been let in before."""
+        loop = asyncio.get_running_loop()
         if not self._running:
             self._running = True
-            asyncio.get_running_loop().call_soon(self._next)
-        if self._free > 0 and not self._line:
-            self._free -= 1
+            loop.call_soon(self._next, loop)
+        seconds = self._means[work] * count
+        if self._left > 0 and not self._line:
+            self._left -= seconds
             return
-        place = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+        place = loop.create_future()
+        self._line.append((place, seconds))
+        self._ahead += seconds
         await place
 
-    def took(self, seconds: float) -> None:
-        """Tell what a turn took; one that the machine interrupted says little of the others."""
-        self._mean += _WEIGHT * (min(seconds, _INTERRUPTED * self._mean) - self._mean)
+    def took(self, work: Work, seconds: float, count: int = 1) -> None:
+        """Tell what a turn took."""
+        mean, one = self._means[work], seconds / count
+        self._means[work] = mean + _WEIGHT * (min(one, _INTERRUPTED * mean) - mean)
 
-    def _next(self) -> None:
-        """Once per pass of the loop: as many turns as fit in a slice."""
-        fitting = max(1, int(SLICE / self._mean))
-        self._running = bool(self._line) or self._free < fitting
-        self._free = fitting
-        while self._free and self._line:
-            place = self._line.popleft()
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Once per pass of the loop, for as long as there is work: as many turns as fit in a slice."""
+        self._running = bool(self._line) or self._left < SLICE
+        self._left = SLICE
+        while self._left > 0 and self._line:
+            place, seconds = self._line.popleft()
+            self._ahead -= seconds
             if not place.done():  # whoever waited may have gone away
                 place.set_result(None)
-                self._free -= 1
+                self._left -= seconds
         if self._running:
-            asyncio.get_running_loop().call_soon(self._next)
+            loop.call_soon(self._next, loop)
 
 
 def busy(why: str) -> Refusal:
