@@ -25,11 +25,11 @@ def test_whoever_comes_together_waits_for_the_next_pass_of_the_loop() -> None:
     async def scene() -> list[int]:
         intake, passes, seen = Intake(), 0, []
         for _ in range(50):
-            intake.took("rank", SLICE / 2)
+            intake.took("rank", 0.6 * SLICE)
 
         async def ask() -> None:
             await intake.turn("rank")
-            intake.took("rank", SLICE / 2)
+            intake.took("rank", 0.6 * SLICE)
             seen.append(passes)
 
         asked = [asyncio.ensure_future(ask()) for _ in range(6)]
