@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from flywheel.simulator.deliveries import spoil_rows
 from flywheel.simulator.log import live, live_day, random_shelf, simulate
+from flywheel.simulator.oracle import oracle
 from flywheel.simulator.product import shuffle
-from flywheel.simulator.society import Habits, begin, oracle
+from flywheel.simulator.society import Habits, begin
 from flywheel.simulator.society import live_day as live_together
 from flywheel.simulator.world import Settings, found
 

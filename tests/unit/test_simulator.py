@@ -23,20 +23,15 @@ from flywheel.simulator.log import (
     visits,
     watch,
 )
+from flywheel.simulator.oracle import oracle
 from flywheel.simulator.population import DEVICES, GENRES, title
 from flywheel.simulator.product import Answer, Arrival, due, shuffle
-from flywheel.simulator.society import (
-    SECOND,
-    Habits,
-    begin,
-    closed_example,
-    history,
-    oracle,
-)
+from flywheel.simulator.society import Habits, begin, closed_example, history
 from flywheel.simulator.society import live_day as live_together
 from flywheel.simulator.world import DAY, Settings, found
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
+SECOND = 1_000_000  # microseconds
 COLUMNS = "event_id ts request_id user_id item_id position device hour genres propensity watched watched_ts minutes"
 
 

@@ -20,13 +20,12 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from flywheel.events import Candidate, Outcome, Request
-from flywheel.simulator.log import ATTRIBUTION, Sessions, draw, visits, watch
+from flywheel.events import Candidate, Request
+from flywheel.simulator.log import Sessions, draw, visits, watch
 from flywheel.simulator.population import DEVICES, GENRES, Floats, Ints
+from flywheel.simulator.post import post
 from flywheel.simulator.product import Answer, Arrival, Ask, Rank
 from flywheel.simulator.world import DAY, Settings, World, found
-
-SECOND = 1_000_000  # microseconds
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Society:
         return [
             Ask(ts, Request(user, tuple(catalogue[i] for i in row), {"device": device, "hour": hour}, k))
             for ts, user, row, device, hour, k in zip(
-                self.moments(sessions.at).tolist(),
+                world.moments(sessions.at).tolist(),
                 users,
                 drawn.tolist(),
                 devices,
@@ -120,10 +119,6 @@ class Society:
                 strict=True,
             )
         ]
-
-    def moments(self, at: Ints) -> Ints:
-        """Seconds since the world's start as microseconds since 1970 UTC."""
-        return np.asarray((at + int(self.world.start.timestamp())) * SECOND)
 
     def shown(self, answers: Sequence[Answer]) -> Ints:
         """The items of these answers by index, sessions × slots.
@@ -190,10 +185,10 @@ def live_day(society: Society, rank: Rank) -> tuple[Day, Society]:
     """
     answers = list(rank(society.asks))
     items = society.shown(answers)
-    watched, delays, _ = watch(society.world, society.sessions, items)
-    arrivals = _arrivals(society, answers, watched, delays)
+    world, habits, at = society.world, society.habits, society.sessions.at
+    watched, delays, _ = watch(world, society.sessions, items)
+    arrivals = post(world, at, answers, watched=watched, delays=delays, lost=habits.lost, twice=habits.twice)
     tomorrow, leaving = _overnight(society, watched.sum(axis=1))
-    world = society.world
     figures = Figures(
         start=world.start + timedelta(days=world.day),
         active=len(society.satisfaction) - len(tomorrow.left),
@@ -205,23 +200,6 @@ def live_day(society: Society, rank: Rank) -> tuple[Day, Society]:
         expected=float(society.expected(items).sum()),
     )
     return Day(society.asks, answers, arrivals, figures), tomorrow
-
-
-def oracle(society: Society) -> Rank:
-    """The product that knows the truth of this day: of its candidates it shows the likeliest to be watched."""
-
-    def rank(asks: Sequence[Ask]) -> list[Answer]:
-        items = np.array([[int(c.item[1:]) for c in ask.request.candidates] for ask in asks], np.int64)
-        sessions = society.sessions
-        user, device, at = (column[:, None] for column in (sessions.user, sessions.device, sessions.at))
-        best = np.argsort(-society.world.appeal(user, items, device=device, at=at), axis=1, kind="stable")
-        k = society.world.settings.shelf
-        return [
-            Answer(f"t{ask.ts}-{n}", tuple(ask.request.candidates[place].item for place in order[:k]), (1.0,) * k)
-            for n, (ask, order) in enumerate(zip(asks, best.tolist(), strict=True))
-        ]
-
-    return rank
 
 
 def history(days: Sequence[Figures], every: int = 7) -> list[Figures]:
@@ -245,24 +223,6 @@ def history(days: Sequence[Figures], every: int = 7) -> list[Figures]:
 def _catalogue(world: World) -> list[Candidate]:
     genres = [[GENRES[g] for g in np.flatnonzero(row)] for row in world.items.genres]
     return [Candidate(item, {"genres": names}) for item, names in zip(world.item_ids.to_pylist(), genres, strict=True)]
-
-
-def _arrivals(society: Society, answers: list[Answer], watched: Ints, delays: Ints) -> list[Arrival]:
-    """The outcomes of what was watched, as they arrive; silence sends nothing."""
-    world, habits, at = society.world, society.habits, society.sessions.at
-    rng = world.stream(world.day, "post")
-    lost, twice = rng.random(watched.shape) < habits.lost, rng.random(watched.shape) < habits.twice
-    again = np.minimum(delays + rng.integers(1, 600, watched.shape), int(ATTRIBUTION.total_seconds()) - 1)
-    first, second = society.moments(at[:, None] + delays), society.moments(at[:, None] + again)
-    found = []
-    for session, slot in np.argwhere((watched == 1) & ~lost).tolist():
-        answer, ts = answers[session], int(first[session, slot])
-        event_id = f"o{world.day:04d}-{session:06d}-{slot + 1}"
-        outcome = Outcome(event_id, answer.decision, answer.items[slot], 1.0, ts)
-        found.append(Arrival(ts, outcome))
-        if twice[session, slot]:
-            found.append(Arrival(int(second[session, slot]), outcome))
-    return sorted(found, key=lambda arrival: (arrival.at, arrival.outcome.event_id))
 
 
 def _overnight(society: Society, gave: Ints) -> tuple[Society, int]:

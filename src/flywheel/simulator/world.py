@@ -150,9 +150,13 @@ class World:
         names = ["|".join(GENRES[g] for g in np.flatnonzero(row)) for row in self.items.genres]
         return pa.array(names, pa.string())
 
+    def moments(self, at: Ints) -> Ints:
+        """Seconds since the start as microseconds since 1970 UTC."""
+        return np.asarray((at + int(self.start.timestamp())) * 1_000_000)
+
     def times(self, at: Ints) -> pa.Array:
         """Seconds since the start as UTC timestamps."""
-        return pa.array((at + int(self.start.timestamp())) * 1_000_000, pa.int64()).cast(TIME)
+        return pa.array(self.moments(at), pa.int64()).cast(TIME)
 
     def user_table(self) -> pa.Table:
         """Users as the product knows them: `user_id, joined, country`."""
