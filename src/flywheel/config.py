@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from flywheel.errors import ConfigError
 from flywheel.sections import (
+    BY_THE_RANKER,
     Attributes,
     Contract,
     Exam,
@@ -75,6 +76,9 @@ class Config(Section):
         missing = [role for role in LOGGED if getattr(self.contract, role) is None]
         if missing:
             raise ValueError(f"whoever serves logs what was shown: name columns for {', '.join(missing)} in [contract]")
+        taken = sorted({*BY_THE_RANKER} & {*self.contract.context, *self.contract.outcomes})
+        if taken:
+            raise ValueError(f"context may not be called {', '.join(taken)}: the ranker logs under these names")
         if self.attributes:
             raise ValueError("[[attributes]] are not looked up while people wait: send them with the candidates")
         return self

@@ -17,6 +17,7 @@ from pydantic import (
 from flywheel.windows import EPOCH, Windows, format_duration, parse_duration
 
 ROLES = ("event_id", "ts", "label_ts", "label", "user", "item", "request", "position", "propensity", "late")
+BY_THE_RANKER = ("generation", "arm", "explored", "state", "recipe", "features")  # what it logs with a row
 
 
 def _duration(value: object) -> object:

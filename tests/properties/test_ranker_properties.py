@@ -20,6 +20,7 @@ from flywheel.measure import skew
 from flywheel.schema import NOTHING, row_schema
 from flywheel.serve.lookup import Lookup
 from flywheel.serve.snapshot import Snapshot
+from flywheel.sources import columns
 
 CONFIG = parse(
     {
@@ -64,7 +65,7 @@ def some(rng: random.Random, **choices: list) -> dict:
 
 
 def names(rng: random.Random) -> list[str]:
-    return rng.choices(["drama", "war", "ü"], k=rng.randrange(4))
+    return rng.choices(["drama", "war", "ü", " war", ""], k=rng.randrange(4))
 
 
 def request(rng: random.Random) -> Request:
@@ -113,7 +114,18 @@ def rows(window: int, requests: list) -> pa.Table:
             line |= {"ts": ts, "user": None if imported and age else asked.user, "item": one.item, "label": label}
             state = None if imported else state_of(window, age)
             lines.append(line | {"event_id": "e", "late": age == 2, "state": state})
-    return pa.Table.from_pylist(lines, schema=row_schema(CONFIG))
+    return collected(pa.Table.from_pylist(lines, schema=row_schema(CONFIG)))
+
+
+def collected(table: pa.Table) -> pa.Table:
+    """The table with names and lists as collect has them."""
+    for name in ("device", "mood", "genres", "tags"):
+        at, field, column = table.column_names.index(name), table.schema.field(name), table[name].combine_chunks()
+        listed = pa.types.is_list(field.type)
+        parsed = columns.lists(column, name, "|") if listed else columns.names(column, name)
+        values = parsed.values if listed else parsed.values.dictionary_encode()
+        table = table.set_column(at, field, values)
+    return table
 
 
 def state_of(window: int, age: int) -> int:
@@ -122,7 +134,7 @@ def state_of(window: int, age: int) -> int:
 
 
 def cache(folder: Path, tables: dict[int, pa.Table]) -> Cache:
-    return Cache(folder, RECIPE, {w: str(w) for w in tables}, lambda window, columns: tables[window].select(columns))
+    return Cache(folder, RECIPE, {w: str(w) for w in tables}, lambda window, wanted: tables[window].select(wanted))
 
 
 def snapshots(folder: Path, tables: dict[int, pa.Table]) -> dict[int, Snapshot]:

@@ -6,6 +6,8 @@ import pytest
 
 from flywheel.config import parse
 from flywheel.errors import ConfigError
+from flywheel.schema import SERVED
+from flywheel.sections import BY_THE_RANKER
 
 SERVING: dict[str, Any] = {
     "product": {"name": "shop"},
@@ -46,3 +48,10 @@ def test_whoever_serves_looks_no_table_up() -> None:
     table = {"url": "items.csv", "key": "item", "column": "id"}
     with pytest.raises(ConfigError, match="send them with the candidates"):
         parse(SERVING | {"attributes": [table]})
+
+
+def test_no_context_takes_a_name_that_the_ranker_logs_under() -> None:
+    assert {field.name for field in SERVED} == set(BY_THE_RANKER)
+    for name in BY_THE_RANKER:
+        with pytest.raises(ConfigError, match=f"context may not be called {name}: the ranker logs"):
+            parse(SERVING | {"contract": SERVING["contract"] | {"categorical": [name]}})

@@ -213,13 +213,14 @@ def test_own_functions_see_what_they_see_offline(tmp_path):
     ]
     window = CONFIG.windows.grid.index(datetime.fromtimestamp(NOW / 1e6, UTC))
     fixed = {"event_id": "e", "user": "u", "request": "d", "late": False, "ts": NOW, "state": window - 1, "label": 1.0}
-    table = pa.Table.from_pylist([line | fixed for line in lines], schema=row_schema(CONFIG))
+    collected = [line | {"genres": line["genres"] or None} | fixed for line in lines]  # an empty list is none
+    table = pa.Table.from_pylist(collected, schema=row_schema(CONFIG))
     made = snapshot(tmp_path, [rows(LABELS)], OWN, first=window - 1)
     expected = offline(tmp_path / "offline", [rows(LABELS), table], OWN, first=window - 1).load(window)
     candidates = tuple(Candidate(line.pop("item"), line) for line in lines)
     matrix = ranker(made)._lookup.matrix(ask(*candidates), candidates, "d", NOW)
     np.testing.assert_array_equal(matrix, expected)
-    np.testing.assert_array_equal(matrix[:, -4:], [[6, 2, 3, 1], [6, -1, 3, 1], [np.nan, 0, 3, 0]])
+    np.testing.assert_array_equal(matrix[:, -4:], [[6, 2, 3, 1], [6, -1, 3, 1], [np.nan, -1, 3, 0]])
     shared = ask("good", Candidate("poor", {"age": "old", "device": 3.0}), device="tv", age=3, genres="war")
     matrix = ranker(made)._lookup.matrix(shared, shared.candidates, "d", NOW)
     np.testing.assert_array_equal(matrix[:, -4:], [[6, -1, 3, 1], [np.nan, -1, 3, 0]])

@@ -25,10 +25,22 @@ class Given:
             return [candidate.item for candidate in self.candidates]
         if name == "user":
             return [self._request.user]
-        shared = self._request.context.get(name)
+        shared = plain(self._request.context.get(name))
         if name not in self._differing:
             return [shared]
-        return [candidate.attributes.get(name, shared) for candidate in self.candidates]
+        return [
+            plain(candidate.attributes[name]) if name in candidate.attributes else shared
+            for candidate in self.candidates
+        ]
+
+
+def plain(value: Value) -> Value:
+    """A value as it will stand in its row: an empty name is none; names of a list are trimmed, empty ones dropped."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, list):
+        return [name for given in value if (name := given.strip())] or None
+    return value
 
 
 @dataclass(frozen=True)
