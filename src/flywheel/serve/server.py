@@ -1,6 +1,7 @@
 """The server: the door on a socket, in one process and one event loop, until it is told to stop."""
 
 import asyncio
+import gc
 import signal
 import socket
 import threading
@@ -81,7 +82,11 @@ def serve(
     Raises:
         ConfigError: the port is taken, or other machines would be answered to without tokens.
     """
-    _Server(app(config, serving, inbox, tokens), serving, inbox, ready).run(sockets=[_bind(host, port, tokens)])
+    server = _Server(app(config, serving, inbox, tokens), serving, inbox, ready)
+    listener = _bind(host, port, tokens)
+    gc.collect()
+    gc.freeze()  # what is there now stays: to look through it again takes 0.1 s, and everybody waits
+    server.run(sockets=[listener])
 
 
 @contextmanager
