@@ -25,6 +25,7 @@ from flywheel.simulator.log import (
 )
 from flywheel.simulator.oracle import oracle
 from flywheel.simulator.population import DEVICES, GENRES, title
+from flywheel.simulator.post import LATEST, post
 from flywheel.simulator.product import Answer, Arrival, due, shuffle
 from flywheel.simulator.society import Habits, begin, closed_example, history
 from flywheel.simulator.society import live_day as live_together
@@ -524,6 +525,16 @@ def test_outcomes_arrive_within_a_day_in_order_of_time_and_say_what_was_watched(
     watched = sum(day.figures.watched for day in days)
     for count in (watched - len(distinct), len(events) - len(distinct)):
         assert 0.004 * watched < count < 0.02 * watched
+
+
+def test_what_is_sent_twice_arrives_in_time_however_late_it_is():
+    society = begin(**TOGETHER, habits=Habits())
+    answers = shuffle(1)(society.asks)
+    watched, delays = np.ones((len(answers), 6), np.int64), np.full((len(answers), 6), LATEST)
+    arrivals = post(society.world, society.sessions.at, answers, watched=watched, delays=delays, lost=0, twice=1)
+    asked = {answer.decision: ask.ts for ask, answer in zip(society.asks, answers, strict=True)}
+    assert len(arrivals) == 12 * len(answers)
+    assert all(at == asked[outcome.decision_id] + LATEST * SECOND for at, outcome in arrivals)
 
 
 def test_an_outcome_may_arrive_before_one_of_an_earlier_list(shuffled):
