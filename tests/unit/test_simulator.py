@@ -555,9 +555,10 @@ def test_a_shuffle_is_even_and_its_propensities_are_exact():
     assert shuffle(1)(society.asks) == answers != shuffle(2)(society.asks)
     assert {answer.propensity for answer in answers} == {tuple(1 / (8 - slot) for slot in range(6))}
     assert len({answer.decision for answer in answers}) == len(answers)
-    items = np.array([[int(item[1:]) for item in answer.items] for answer in answers])
-    expected = len(items) / 8
-    for slot in items.T:
+    offered = [[candidate.item for candidate in ask.request.candidates] for ask in society.asks]
+    places = np.array([[ids.index(item) for item in a.items] for ids, a in zip(offered, answers, strict=True)])
+    expected = len(places) / 8
+    for slot in places.T:
         assert np.abs(np.bincount(slot, minlength=8) - expected).max() < 4.5 * np.sqrt(expected)
 
 
