@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         settings = uvicorn.Config(
             door,
-            loop="uvloop",
+            loop="auto",  # uvloop, where there is one
             http=Connection,
             ws="none",
             lifespan="off",
