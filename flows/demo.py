@@ -136,7 +136,7 @@ def run_demo(
     world = begin(**given)
     product = OverHttp if http else InProcess
     worlds = {WHEEL: World(world, product(ws)), RANDOM: World(world, Shuffled(seed))}
-    say(f"Three worlds with the same {world.world.settings.users:,} people, {turns} weeks, one seed.\n")
+    say(f"Three worlds with the same {world.world.settings.users:,} people and the same seed.\n")
     with prefect_api.ready(booting) as prefect, on_progress() as listener, listening(listener):
         tell_note(prefect)
         for one in worlds.values():

@@ -33,6 +33,7 @@ def same(shown: str, printed: str) -> bool:
 
 
 TURNS = 4  # of those that the README shows: a longer demo begins with the shorter one
+EXACT = 3  # weeks until a model serves: from then on another processor's last bits may change who watches what
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,9 @@ def shown(mark: str) -> list[str]:
 @pytest.mark.slow
 def test_the_readme_shows_what_the_demo_prints(demo: tuple[Path, str]) -> None:
     printed = demo[1].splitlines()
-    weeks = [line for line in shown("demo") if not (week := re.match(r"week +(\d+)", line)) or int(week[1]) <= TURNS]
-    table = [line for line in shown("worlds") if not (week := re.match(r" *(\d+) ", line)) or int(week[1]) <= TURNS]
-    assert len(weeks) >= TURNS
+    weeks = [line for line in shown("demo") if not (week := re.match(r"week +(\d+)", line)) or int(week[1]) <= EXACT]
+    table = [line for line in shown("worlds") if not (week := re.match(r" *(\d+) ", line)) or int(week[1]) <= EXACT]
+    assert len(weeks) > EXACT
     assert len(table) >= 3
     place = 0
     for line in [*weeks, *table]:
