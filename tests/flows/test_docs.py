@@ -75,7 +75,7 @@ def test_the_demo_lives_in_three_worlds_and_draws_them(demo: tuple[Path, str]) -
     for name in ("three-worlds.png", "quality-against-data.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     frozen = Workspace.open(folder / "frozen")
-    assert len(frozen.ledger()) == TURNS
+    assert len(frozen.ledger()) == 7 * TURNS  # its windows go on closing
     assert len(frozen.generations()) < TURNS
 
 
