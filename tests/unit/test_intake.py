@@ -1,6 +1,8 @@
 """Taking turns, and sending away whoever would stand behind too much work."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -8,15 +10,37 @@ from flywheel.serve.intake import LINE, SLICE, Intake
 from flywheel.serve.refusals import Refusal
 
 
-def test_a_turn_that_was_interrupted_does_not_close_the_door() -> None:
+def together(intake: Intake, many: int) -> Coroutine[Any, Any, list[Any]]:
+    """Ask for so many turns at once; each is None, or why there is none."""
+    return asyncio.gather(*(intake.turn("rank") for _ in range(many)), return_exceptions=True)  # type: ignore[return-value]
+
+
+def test_a_turn_that_was_interrupted_sends_nobody_away() -> None:
+    async def scene() -> None:
+        intake = Intake()
+        intake.took("rank", 0.25)
+        assert not any(await together(intake, 15))
+
+    asyncio.run(scene())
+
+
+def test_slow_turns_do_not_close_the_door_for_good() -> None:
     async def scene() -> None:
         intake = Intake()
         for _ in range(100):
             intake.took("rank", 10.0)
-        for _ in range(20):
+        for _ in range(30):
             await intake.turn("rank")
             intake.took("rank", 0.001)
-            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+
+
+def test_a_line_that_was_worked_off_is_forgotten() -> None:
+    async def scene() -> None:
+        intake = Intake()
+        for _ in range(30):
+            assert not any(await together(intake, 20))
 
     asyncio.run(scene())
 
