@@ -80,7 +80,6 @@ _SESSION = {
     "sqlite": (
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
-        "PRAGMA wal_autocheckpoint = 8000",  # pages: what random ids touch again and again is written back once
         "PRAGMA cache_size = -65536",
         "PRAGMA temp_store = MEMORY",  # else an INSERT of several rows keeps its undo journal in a file
     ),
