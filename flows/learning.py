@@ -1,6 +1,7 @@
 """Rows become a generation: features, fit, and the exam that challenger and champion sit together."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
     failpoint("features:after")
     recipe = ws.recipe
     columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(plan.train[-1])))
-    batches = [_batch(ws, cache, name) for name in plan.train]
+    batches = [batch(ws, cache, name) for name in plan.train]
     with deferred() as stop_if_asked:
 
         def grown(done: int, most: int) -> None:
@@ -133,9 +134,11 @@ def examine(ws: Workspace, plan: Plan, trained: Trained, champion: Scorer) -> Ex
     """Have challenger and champion score the same rows, each by the columns that its own recipe makes."""
     kind = ws.config.contract.kind
     challenger = Scorer(-1, ws.recipe, trained.columns, trained.model)
-    frame = pd.concat([_exam_rows(ws, name) for name in plan.exam], ignore_index=True)
-    matrix = _matrix(ws, plan, ws.recipe)
-    theirs = matrix if champion.recipe.fingerprint == ws.recipe.fingerprint else _matrix(ws, plan, champion.recipe)
+    frame = pd.concat([exam_rows(ws, name) for name in plan.exam], ignore_index=True)
+    matrix = matrix_of(ws, plan.exam, ws.recipe)
+    theirs = (
+        matrix if champion.recipe.fingerprint == ws.recipe.fingerprint else matrix_of(ws, plan.exam, champion.recipe)
+    )
     labels = frame["label"].to_numpy()
     scores = challenger.scores(matrix, kind)
     sit = partial(
@@ -144,8 +147,8 @@ def examine(ws: Workspace, plan: Plan, trained: Trained, champion: Scorer) -> Ex
         scores,
         kind=kind,
         metric=ws.config.metric,
-        users=_names(frame, "user"),
-        requests=_names(frame, "request"),
+        users=names(frame, "user"),
+        requests=names(frame, "request"),
         confidence=ws.config.gate.confidence,
     )
     opposing = champion.scores(theirs, kind)
@@ -161,25 +164,31 @@ def _bins(labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> l
     return list(zip(found.predicted.tolist(), found.observed.tolist(), found.rows.tolist(), strict=True))
 
 
-def _batch(ws: Workspace, cache: Cache, name: str) -> Batch:
+def batch(ws: Workspace, cache: Cache, name: str) -> Batch:
     """The training rows of a window: labelled, and not late."""
     window = ws.config.windows.grid.parse(name)
-    table = dataset.read_window(ws.data, name, ["label", "late"])
-    labels = table.column("label").to_numpy()
-    usable = ~np.isnan(labels) & ~table.column("late").to_numpy(zero_copy_only=False)
-    if usable.all():
+    labels = dataset.read_window(ws.data, name, ["label"]).column("label").to_numpy()
+    at = usable(ws, name)
+    if at.all():
         return Batch(name, labels.astype(np.float32), lambda: cache.load(window))
-    return Batch(name, labels[usable].astype(np.float32), lambda: cache.load(window)[usable])
+    return Batch(name, labels[at].astype(np.float32), lambda: cache.load(window)[at])
 
 
-def _matrix(ws: Workspace, plan: Plan, recipe: Recipe) -> Matrix:
-    """The exam's matrix, made by a recipe."""
+def usable(ws: Workspace, name: str) -> npt.NDArray[np.bool_]:
+    """Which rows of a window are training rows: labelled, and not late."""
+    table = dataset.read_window(ws.data, name, ["label", "late"])
+    labelled = ~np.isnan(table.column("label").to_numpy())
+    return np.asarray(labelled & ~table.column("late").to_numpy(zero_copy_only=False))
+
+
+def matrix_of(ws: Workspace, windows: Sequence[str], recipe: Recipe) -> Matrix:
+    """The matrix of the training rows of windows, made by a recipe."""
     cache = ws.matrices(recipe)
-    cache.build([ws.config.windows.grid.parse(name) for name in plan.exam])
-    return np.vstack([_batch(ws, cache, name).load() for name in plan.exam])
+    cache.build([ws.config.windows.grid.parse(name) for name in windows])
+    return np.vstack([batch(ws, cache, name).load() for name in windows])
 
 
-def _exam_rows(ws: Workspace, name: str) -> pd.DataFrame:
+def exam_rows(ws: Workspace, name: str) -> pd.DataFrame:
     """The labelled rows of a window that were not late, with what an exam is cut by."""
     contract = ws.config.contract
     roles = [role for role in ("user", "request") if getattr(contract, role)]
@@ -189,18 +198,19 @@ def _exam_rows(ws: Workspace, name: str) -> pd.DataFrame:
     return labelled
 
 
-def _names(frame: pd.DataFrame, role: str) -> npt.NDArray[np.object_] | None:
+def names(frame: pd.DataFrame, role: str) -> npt.NDArray[np.object_] | None:
+    """Who each row was shown to, or with which: the column of a role, or None where there is none."""
     return frame[role].astype(object).to_numpy() if role in frame else None
 
 
 def _slices(ws: Workspace, frame: pd.DataFrame, matrix: Matrix) -> dict[str, npt.NDArray[np.object_]]:
     """What the exam is cut by: new and returning users, new and known items, and every context with few values."""
     slices = {}
-    names = ws.recipe.names
+    columns = ws.recipe.names
     for role, old in (("user", "returning"), ("item", "known")):
         column = f"{role}__since_first"
-        if column in names:
-            slices[role] = np.where(np.isnan(matrix[:, names.index(column)]), "new", old).astype(object)
+        if column in columns:
+            slices[role] = np.where(np.isnan(matrix[:, columns.index(column)]), "new", old).astype(object)
     for column in ws.config.categorical:
         if frame[column].nunique() <= SLICE_VALUES:
             slices[column] = frame[column].astype(object).where(frame[column].notna(), None).to_numpy()

@@ -1,0 +1,201 @@
+"""What measuring the wheel found: small frozen values that commands print, the page shows and MLflow keeps.
+
+Each says in `says` what it shows, in sentences for a person. Intervals are of 95 % unless a name says otherwise.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Turning = Literal["compounding", "amplifying", "decoration", "reversing", "not enough evidence"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Quality of models trained on so many rows of so many users: the mean over seeds, and its standard error."""
+
+    rows: int
+    users: int
+    quality: float
+    se: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Quality to expect from more rows: a `forecast` up to four times those at hand, a `scenario` up to ten times."""
+
+    rows: int
+    quality: Estimate
+    kind: Literal["forecast", "scenario"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quality against data at one instant, on one exam.
+
+    `shape` is `well-behaved`, or names what is wrong with the curve; then there is no forecast. `families` are the
+    weights of the fitted laws. `elasticity` is the share by which quality grows for each share more rows, at all rows.
+    """
+
+    metric: str
+    as_of: datetime
+    exam_rows: int
+    points: tuple[CurvePoint, ...]
+    forecast: tuple[Prediction, ...]
+    shape: str
+    region: str
+    families: dict[str, float]
+    elasticity: Estimate | None
+    more_users: Estimate | None  # quality gained by half as many users again, with as many rows each
+    more_per_user: Estimate | None  # and by half as many rows again of the same users
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one cause contributed to a difference in quality."""
+
+    name: str
+    effect: Estimate
+
+
+@dataclass(frozen=True)
+class Why:
+    """The difference between two generations, split into parts that sum to it."""
+
+    a: int
+    b: int
+    metric: str
+    total: Estimate
+    parts: tuple[Part, ...]
+    interactions: tuple[Part, ...]  # those that are large
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Aged:
+    """How much worse a model is when it is so many days old than when it is fresh, at equal data."""
+
+    days: float
+    loss: Estimate
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How much better (or worse, below 0) a model is that learns from the newest so many days alone."""
+
+    days: float
+    rows: int
+    gain: Estimate
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """How fast generations and data age. `half_life_days` is None where no aging is seen."""
+
+    metric: str
+    as_of: datetime
+    ages: tuple[Aged, ...]
+    windows: tuple[Kept, ...]
+    half_life_days: Estimate | None
+    keep_days: float | None  # None: keep everything
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Whether everybody's data improves everybody's model: quality for a cohort with its own rows, and with all."""
+
+    metric: str
+    as_of: datetime
+    own: float
+    everybody: float
+    difference: Estimate
+    joining: tuple[CurvePoint, ...]  # quality for the same cohort as others join
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PolicyValue:
+    """What a policy would have earned per slot, by one estimator."""
+
+    estimator: Literal["ips", "snips", "dr", "dm"]
+    value: Estimate
+
+
+@dataclass(frozen=True)
+class OffPolicy:
+    """The value of a policy from what other policies logged. `refused` says why there is none, or is empty."""
+
+    policy: str
+    rows: int
+    logged: Estimate
+    values: tuple[PolicyValue, ...]
+    effective: float  # sample size
+    largest_weight: float  # share of all
+    unsupported: float  # share of the policy's choices that were never possible in the log
+    mean_weight: Estimate  # 1, if the propensities are right
+    refused: str
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Period:
+    """Users, rows and reward of a span of time with the wheel, and without it: the holdback, scaled to everybody."""
+
+    start: datetime
+    users: int
+    rows: int
+    reward: float
+    users_without: float
+    rows_without: float
+    reward_without: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The loop gain G: the share of a shock in users that comes back as more users after one turn."""
+
+    as_of: datetime
+    data_per_user: Estimate
+    quality_per_data: Estimate
+    users_per_quality: Estimate
+    gain: Estimate
+    verdict: Turning
+    binding: str
+    users_added: Estimate
+    levers: tuple[str, ...]  # the cheapest first
+    periods: tuple[Period, ...]
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """One way in which the wheel may take more than it gives, for the exposed against the holdback."""
+
+    name: str
+    unit: str
+    exposed: float
+    holdback: float
+    difference: Estimate  # of the confidence sequence, so it may be looked at every turn
+    alarm: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class Hazards:
+    """All hazards as of an instant."""
+
+    as_of: datetime
+    hazards: tuple[Hazard, ...]
+    says: tuple[str, ...]
