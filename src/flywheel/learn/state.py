@@ -21,6 +21,7 @@ from flywheel.learn.features import Floats, Matrix, Spec, States
 from flywheel.segments import Entries, Segments
 
 VOCABULARY = "vocabulary"
+THREAD_ROWS = 50_000  # of a window; in a smaller one threads wait for each other longer than they help
 Vocabularies = dict[str, dict[int, tuple[int, int]]]
 Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -100,14 +101,19 @@ def advance(
         snapshots: list[tuple[int, dict[str, Entries]]] = []
         for at in range(start, order[-1] + 1):
             if at > start:
-                block.fold(at, pool.map)
+                block.fold(at, _spread(pool, windows[at]))
                 if at >= order[-1] - store.keep:
                     snapshots.append((at, {features.table(i): c.snapshot() for i, c in enumerate(counters)}))
             while waiting and waiting[0][0] <= at:
                 known, window = waiting.pop(0)
-                yield from block.part(window, known, asked[window], pool.map)
+                yield from block.part(window, known, asked[window], _spread(pool, windows[window]))
     if snapshots:
         store.put(snapshots, {VOCABULARY: vocabularies, "first": store.notes.get("first", order[0])})
+
+
+def _spread(pool: ThreadPoolExecutor, window: pa.Table) -> Spread:
+    """In threads, where a window is large enough for them."""
+    return pool.map if len(window) >= THREAD_ROWS else map
 
 
 def _code(spec: Spec, tables: list[pa.Table], spread: Spread) -> dict[str, Coded]:

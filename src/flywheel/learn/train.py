@@ -73,7 +73,9 @@ def score(booster: xgb.Booster, columns: Columns, matrix: Matrix) -> npt.NDArray
     """Score rows with a loaded booster, shape (rows,)."""
     if not len(matrix):
         return np.empty(0)
-    return np.asarray(booster.inplace_predict(columns.freeze(matrix)), dtype=np.float64)
+    # the library itself refuses other columns; to count them in Python first takes 25 µs
+    scores = booster.inplace_predict(columns.freeze(matrix), validate_features=False)
+    return np.asarray(scores, dtype=np.float64)
 
 
 def scorer(model: bytes, columns: Columns, threads: int = 1) -> Callable[[Matrix], npt.NDArray[np.float64]]:

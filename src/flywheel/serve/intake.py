@@ -13,7 +13,7 @@ from flywheel.serve.refusals import Refusal
 
 Work = Literal["rank", "scores", "event"]
 SLICE = 0.005  # s of work between two looks at the sockets
-LINE = 0.04  # s of work that may stand in line
+LINE = 0.025  # s of work that may stand in line
 _INTERRUPTED = 5  # a turn that took so many times the mean was interrupted by the machine, and says little of others
 _WEIGHT = 0.2  # of the newest in a moving mean
 
