@@ -46,16 +46,18 @@ def panel(ws: Workspace, windows: tuple[str, ...], recipe: Recipe | None = None)
     return Panel(frame["label"].to_numpy(), users, requests, learning.matrix_of(ws, windows, recipe or ws.recipe))
 
 
-def fit(ws: Workspace, sample: Sample, *, seed: int, rounds: int | None = None) -> Trained:
+def fit(ws: Workspace, sample: Sample, *, seed: int, rounds: int | None = None, cache: Cache | None = None) -> Trained:
     """Fit a model on a sample; with `rounds`, so many trees, else as many as its newest rows say.
+
+    Columns are those of `cache`, or of today's recipe.
 
     Raises:
         DataError: nothing can be learned from so few rows.
     """
-    cache = ws.matrices()
+    cache = cache or ws.matrices()
     grid = ws.config.windows.grid
     cache.build([grid.parse(name) for name in sample.windows])
-    recipe = ws.recipe
+    recipe = cache.recipe
     columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(sample.windows[-1])))
     policy = ws.config.train.model_copy(
         update={"seed": seed} | ({} if rounds is None else {"rounds": rounds, "early_stopping": 0})
