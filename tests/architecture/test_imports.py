@@ -48,7 +48,11 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.learn.state", "flywheel.learn.coding"),
     ("flywheel.learn.state", "flywheel.learn.features"),
     ("flywheel.learn.train", "flywheel.learn.features"),
+    ("flywheel.measure.causes", "flywheel.measure.contrasts"),
+    ("flywheel.measure.contrasts", "flywheel.learn.evaluate"),
+    ("flywheel.measure.contrasts", "flywheel.learn.metrics"),
     ("flywheel.measure.skew", "flywheel.learn.features"),
+    ("flywheel.measure.staleness", "flywheel.learn.metrics"),
     ("flywheel.serve.access", "flywheel.serve.refusals"),
     ("flywheel.serve.answers", "flywheel.serve.intake"),
     ("flywheel.serve.answers", "flywheel.serve.invoked"),
@@ -114,7 +118,7 @@ OWNERS = {  # a library, and the modules that may import it
     "prometheus_client": ["flywheel.serve.*"],
     "starlette": ["flywheel.integrations.prefect_server"],
     "typer": ["flows.cli"],
-    "rich": ["flows.bars", "flows.cli", "flows.show"],
+    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_causes"],
 }
 DISTRIBUTIONS = {  # where a module's name is not that of what is installed for it
     "dvc_data": "dvc",

@@ -10,6 +10,9 @@ tells. Most of the taste is for genres, which a model can count; the rest is for
 A world is a value. `found` makes its first day, `World.tomorrow` the next one, with the users that join and the
 items that are released on it. Each day draws from its own seeded streams, so a day is the same however long the
 run is.
+
+With `Settings.drift` tastes move: each user's taste for genres, and what a device is good for, turn by so much a day,
+as a point does on a circle. Every day is as hard to know as the first, but what was learned of it goes out of date.
 """
 
 from dataclasses import dataclass, replace
@@ -42,8 +45,10 @@ DAY = 86_400
 MOOD = 0.5
 BASE, TASTE, HIDDEN_TASTE, QUALITY, KEENNESS = -0.9, 1.0, 0.5, 0.5, 0.5
 LENGTH_ON = np.array([0.4, -0.4, 0.0])  # long items are for the tv, short ones for the phone
+LENGTH_THEN = np.array([1.0, 1.0, -2.0]) * 0.4 / np.sqrt(3)  # and what that is a quarter of a turn later
 NEW_ITEM, NEW_USER, HOUR_OF_GENRE = 0.5, 0.3, 0.25
 BEST_HOUR = np.array([21, 19, 22, 20, 21, 9, 23, 16, 20, 22])  # of each genre, local time
+_QUARTER = np.repeat([-1.0, 1.0], len(GENRES) // 2)  # with halves swapped: a taste for genres, a right angle on
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Settings:
     releases_per_day: float = 1.0
     sessions_per_day: float = 0.15  # of a user
     shelf: int = 6  # items a session is shown
+    drift: float = 0.0  # of tastes, in radians a day
 
     def __post_init__(self) -> None:
         if min(self.users, self.shelf) < 1 or self.items < self.shelf:
@@ -101,9 +107,14 @@ class World:
     def appeal(self, user: Ints, item: Ints, *, device: Ints, at: Ints) -> Floats:
         """How much users like items on a device at a time, on the scale of a whim; arguments broadcast."""
         users, items = self.users, self.items
-        taste = np.einsum("...g,...g->...", users.taste[user], items.genres[item])
+        likes, length_on = users.taste[user], LENGTH_ON[device]
+        if self.settings.drift:
+            turn = self.settings.drift * at / DAY
+            likes = _turned(likes, np.concatenate(np.split(likes, 2, -1)[::-1], -1) * _QUARTER, turn[..., None])
+            length_on = _turned(length_on, LENGTH_THEN[device], turn)
+        taste = np.einsum("...g,...g->...", likes, items.genres[item])
         hidden = np.einsum("...f,...f->...", users.hidden[user], items.hidden[item]) / np.sqrt(HIDDEN)
-        fit = LENGTH_ON[device] * (items.length[item] - 60) / 40
+        fit = length_on * (items.length[item] - 60) / 40
         off = (self.hour(user, at)[..., None] - BEST_HOUR) * (np.pi / 12)
         at_hour = np.einsum("...g,...g->...", np.cos(off), items.genres[item])
         new_item = np.exp(-np.maximum(at - items.released[item], 0) / (10 * DAY))
@@ -202,6 +213,11 @@ def look(position: Ints) -> Floats:
     array([1. , 0.5])
     """
     return np.asarray(np.asarray(position, np.float64) ** -0.5)
+
+
+def _turned(now: Floats, quarter: Floats, angle: Floats) -> Floats:
+    """What is `now` at no angle, and `quarter` at a right one."""
+    return np.asarray(np.cos(angle) * now + np.sin(angle) * quarter)
 
 
 def _index(ids: Any) -> Ints:
