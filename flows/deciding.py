@@ -16,7 +16,7 @@ from flows.learning import Examined, Scorer
 from flows.lock import locked
 from flywheel import config as settings
 from flywheel.errors import DataError, RegistryError
-from flywheel.integrations import dvc_data, mlflow_model, mlflow_registry, mlflow_store, mlflow_tracking
+from flywheel.integrations import dvc_data, mlflow_curve, mlflow_model, mlflow_registry, mlflow_store, mlflow_tracking
 from flywheel.integrations.mlflow_store import Store
 from flywheel.learn import custom, gate, promote
 from flywheel.learn.features import Spec
@@ -67,7 +67,7 @@ def find(ws: Workspace, turn: str) -> Generation | None:
     if number == max(state.generations) != state.challenger:
         mlflow_registry.point(store, "challenger", number)
     made = generation(ws, number)
-    mlflow_tracking.extend_curve(store, made)
+    mlflow_curve.extend(store, made)
     return made
 
 
@@ -124,7 +124,7 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
     failpoint("register:before")
     number = mlflow_registry.register(store, attempt.run_id)
     failpoint("record:after")
-    mlflow_tracking.extend_curve(store, replace(made, generation=number))
+    mlflow_curve.extend(store, replace(made, generation=number))
     mlflow_registry.point(store, "challenger", number)
     return number
 

@@ -44,20 +44,26 @@ class Curve:
     """Quality against data at one instant, on one exam.
 
     `shape` is `well-behaved`, or names what is wrong with the curve; then there is no forecast. `families` are the
-    weights of the fitted laws. `elasticity` is the share by which quality grows for each share more rows, at all rows.
+    weights of the fitted laws. `elasticity` is the share by which quality grows for each share more rows, at all rows,
+    quality being what `elasticity_of` names: one on a scale whose ratios mean something.
     """
 
     metric: str
     as_of: datetime
     exam_rows: int
     points: tuple[CurvePoint, ...]
+    envelope: tuple[float, ...]  # at each point the quality of the nearest curve that never falls
     forecast: tuple[Prediction, ...]
     shape: str
-    region: str
+    region: Literal["small-data", "power-law", "plateau"]
     families: dict[str, float]
+    scale: float  # by which back-tests widened the intervals
     elasticity: Estimate | None
+    elasticity_of: str
+    grid: tuple[CurvePoint, ...]  # fewer users, and fewer rows of each
     more_users: Estimate | None  # quality gained by half as many users again, with as many rows each
     more_per_user: Estimate | None  # and by half as many rows again of the same users
+    made_from: str  # the hash of rows, recipe and code: what was measured already is not measured again
     says: tuple[str, ...]
 
 
@@ -129,7 +135,7 @@ class Network:
 class PolicyValue:
     """What a policy would have earned per slot, by one estimator."""
 
-    estimator: Literal["ips", "snips", "dr", "dm"]
+    estimator: Literal["ips", "snips", "dr"]
     value: Estimate
 
 
@@ -141,11 +147,38 @@ class OffPolicy:
     rows: int
     logged: Estimate
     values: tuple[PolicyValue, ...]
+    gain: Estimate | None  # by dr, over what the log earned on the same rows
+    model_alone: float  # what a reward model says without any log: a diagnostic
     effective: float  # sample size
     largest_weight: float  # share of all
     unsupported: float  # share of the policy's choices that were never possible in the log
     mean_weight: Estimate  # 1, if the propensities are right
     refused: str
+    says: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What exploring so large a share of slots would show, and cost."""
+
+    share: float
+    effective: float  # rows' worth of evidence on the challenger, for each row logged
+    detectable: float  # gain in reward a slot that a turn would show, with 80 % power
+    cost: float  # reward given up in a turn, against no exploration at all
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """How much exploration it takes to see a gain by the next turn. `share` is None where no share would do."""
+
+    gain: float
+    share: float | None
+    current: float
+    rows: int  # slots that a turn logs
+    disagreement: float  # share of slots in which challenger and champion would show another item
+    candidates: float  # of a decision
+    table: tuple[Explored, ...]
+    turns: int  # until the gain shows: 1, or with no share that would do, at the cheapest that ever shows it
     says: tuple[str, ...]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from flywheel.integrations import mlflow_model, mlflow_registry, mlflow_tracking
+from flywheel.integrations import mlflow_curve, mlflow_model, mlflow_registry, mlflow_tracking
 from flywheel.integrations.mlflow_model import Parts
 from flywheel.integrations.mlflow_store import Store, create
 from flywheel.integrations.mlflow_tracking import Evidence
@@ -90,7 +90,7 @@ def turn(store: Store, number: int, **changes: object) -> int:
     if not attempt.finished:
         log(store, one, parts(number))
     registered = mlflow_registry.register(store, attempt.run_id)
-    mlflow_tracking.extend_curve(store, replace(one, generation=registered))
+    mlflow_curve.extend(store, replace(one, generation=registered))
     return registered
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import DataError, RegistryError
-from flywheel.integrations import mlflow_registry, mlflow_tracking
+from flywheel.integrations import mlflow_curve, mlflow_registry, mlflow_tracking
 from flywheel.integrations.mlflow_store import Store, create
 from tests.integration.mlflow_world import QUIET, generation, log, parts, turn, world
 
@@ -96,7 +96,7 @@ def test_a_turn_run_again_finds_what_it_did(store: Store) -> None:
 
 def test_the_learning_curve_holds_each_generation_once(store: Store) -> None:
     turn(store, 3)
-    curve = mlflow_tracking.extend_curve(store, mlflow_tracking.generations(store)[0])
+    curve = mlflow_curve.extend(store, mlflow_tracking.generations(store)[0])
     points = store.client.get_metric_history(curve, "auc")
     assert [point.step for point in points] == [10_000, 20_000, 30_000]
     assert "auc" in store.client.get_run(curve).data.metrics

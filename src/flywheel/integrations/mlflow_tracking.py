@@ -20,7 +20,6 @@ from flywheel.integrations import mlflow_model, mlflow_plots
 from flywheel.integrations.mlflow_store import Store, answering
 from flywheel.records import Decision, Evaluation, Generation, Interval, Verdict
 
-LEARNING_CURVE = "learning curve"
 _STATED = {
     "train_rows",
     "train_users",
@@ -119,20 +118,6 @@ def log(store: Store, generation: Generation, evidence: Evidence, model: mlflow_
         _plots(store, generation, evidence)
         store.client.set_tag(run_id, "model_id", model_id)
         store.client.set_terminated(run_id)
-
-
-def extend_curve(store: Store, generation: Generation) -> str:
-    """Add the generation to the run `learning curve` unless it is there; returns that run's id."""
-    step, now = generation.train_rows, int(time.time() * 1000)
-    with answering(store.root):
-        run_id = _curve(store)
-        metrics = {k: v for k, v in _metrics(generation).items() if k not in _STATED} | {
-            "generation": generation.generation
-        }
-        there = store.client.get_metric_history(run_id, "generation")
-        if all(point.value != generation.generation for point in there):
-            store.client.log_batch(run_id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
-    return run_id
 
 
 def generations(store: Store) -> list[Generation]:
@@ -335,16 +320,3 @@ def _plots(store: Store, generation: Generation, evidence: Evidence) -> None:
         pictures["plots/calibration.png"] = mlflow_plots.calibration(evidence.calibration)
     for name, picture in pictures.items():
         store.client.log_figure(generation.run_id, picture, name)
-
-
-def _curve(store: Store) -> str:
-    found = _search(store, "tags.kind = 'learning-curve'")
-    if found:
-        return str(found[0].info.run_id)
-    tags = {
-        "kind": "learning-curve",
-        "mlflow.note.content": "Every generation as one point of a line; Step is the number of rows it was trained on.",
-    }
-    run = store.client.create_run(store.experiment, run_name=LEARNING_CURVE, tags=tags)
-    store.client.set_terminated(run.info.run_id)
-    return str(run.info.run_id)
