@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flywheel.workspace import Workspace
+    from flywheel.notebook import Wheel
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open"]
@@ -25,8 +25,8 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 
-def open(path: str | Path = ".") -> "Workspace":
+def open(path: str | Path = ".") -> "Wheel":
     """Open the workspace at `path`, the folder that holds `flywheel.toml`."""
-    from flywheel.workspace import Workspace
+    from flywheel.notebook import Wheel
 
-    return Workspace.open(Path(path))
+    return Wheel.open(Path(path))
