@@ -48,7 +48,7 @@ def open_store(ws: Workspace) -> Store:
     Raises:
         RegistryError: it is missing or cannot answer.
     """
-    return mlflow_store.open(ws.root, ws.config.product.name)
+    return mlflow_store.open(ws.root, ws.config.product.name, ws.config.registry)
 
 
 def turn_id(ws: Workspace, planned: Plan) -> str:

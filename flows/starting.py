@@ -63,7 +63,7 @@ def start_serving(root: Path, config: Config) -> tuple[Path, ...]:
 def create(root: Path, config: Config, suites: Mapping[str, Mapping[str, Any]]) -> tuple[Path, ...]:
     """Make `root` a workspace of this config: its files, a git and DVC repository, and an MLflow store."""
     dvc_data.init(root)
-    mlflow_store.create(root, config.product.name)
+    mlflow_store.create(root, config.product.name, config.registry)
     written = write_workspace(root, config, suites)
     git_repo.commit(
         root, f"Start the wheel of {config.product.name}", [str(path.relative_to(root)) for path in written]
@@ -81,7 +81,7 @@ def complete(root: Path) -> bool:
     """
     config = load(root)
     dvc_data.init(root)
-    mlflow_store.create(root, config.product.name)
+    mlflow_store.create(root, config.product.name, config.registry)
     return (root / "data.dvc").exists() and not (root / "data").exists()
 
 

@@ -24,6 +24,7 @@ from flywheel.sections import (
     Gate,
     Inbox,
     Product,
+    Registry,
     Section,
     Serve,
     SourceConfig,
@@ -41,6 +42,7 @@ class Config(Section):
     product: Product
     source: SourceConfig | None = Field(None, description="what to read; not needed by whoever serves")
     inbox: Inbox | None = Field(None, description="where to log, if not in inbox/inbox.db")
+    registry: Registry | None = Field(None, description="where to keep generations, if not under mlruns/")
     contract: Contract
     attributes: tuple[Attributes, ...] = ()
     windows: WindowsConfig
@@ -117,7 +119,7 @@ class Config(Section):
     def told(self) -> "Config":
         """The same for everybody to read: without the passwords in its URLs."""
         values = self.model_dump()
-        for section in ("source", "inbox"):
+        for section in ("source", "inbox", "registry"):
             if values[section]:
                 values[section]["url"] = re.sub(r"(://[^:/@]*):.*@", r"\1@", values[section]["url"])
         return Config.model_validate(values)

@@ -249,3 +249,12 @@ class Inbox(Section):
     """Where decisions and outcomes arrive, if not in inbox/inbox.db."""
 
     url: str = Field(description="a SQLAlchemy URL such as postgresql://…")
+
+
+class Registry(Section):
+    """Where generations are kept, if not under mlruns/."""
+
+    url: str = Field(description="MLflow's database, a SQLAlchemy URL such as postgresql://…")
+    artifacts: str | None = Field(
+        None, description="where models and plots go, such as s3://bucket/product; without it, mlruns/artifacts"
+    )

@@ -89,7 +89,7 @@ class Workspace:
 
         from flywheel.integrations import mlflow_store, mlflow_tracking
 
-        made = mlflow_tracking.generations(mlflow_store.open(self.root, self.config.product.name))
+        made = mlflow_tracking.generations(mlflow_store.open(self.root, self.config.product.name, self.config.registry))
         records = [{**g.__dict__, **g.metrics} for g in made]
         columns = [
             "generation",
@@ -113,7 +113,7 @@ class Workspace:
         """
         from flywheel.integrations import mlflow_registry, mlflow_store
 
-        return mlflow_registry.load(mlflow_store.open(self.root, self.config.product.name), which)
+        return mlflow_registry.load(mlflow_store.open(self.root, self.config.product.name, self.config.registry), which)
 
     @cached_property
     def recipe(self) -> "Recipe":

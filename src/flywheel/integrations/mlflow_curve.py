@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from mlflow.entities import Metric, RunTag
 
 from flywheel.evidence import Curve
-from flywheel.integrations.mlflow_store import Store, answering
+from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Generation
 
 LEARNING_CURVE = "learning curve"
@@ -31,7 +31,7 @@ def extend(store: Store, generation: Generation) -> str:
     step, now = generation.train_rows, int(time.time() * 1000)
     metrics = generation.metrics | {f"baseline_{name}": value for name, value in generation.baseline.items()}
     metrics |= {"generation": generation.generation}
-    with answering(store.root):
+    with store.answering():
         run_id = _run(store, GENERATIONS, LEARNING_CURVE, "all", _OF_GENERATIONS)
         there = store.client.get_metric_history(run_id, "generation")
         if all(point.value != generation.generation for point in there):
@@ -49,7 +49,7 @@ def log(store: Store, curve: Curve) -> str:
         told = {"": ahead.quality.value, "_low": ahead.quality.low, "_high": ahead.quality.high}
         lines += [(f"{curve.metric}_{ahead.kind}{part}", value, ahead.rows) for part, value in told.items()]
     note = "\n\n".join([*curve.says, _OF_AN_INSTANT])
-    with answering(store.root):
+    with store.answering():
         run_id = _run(store, INSTANT, f"curve as of {curve.as_of:%Y-%m-%d}", curve.made_from, note)
         if not store.client.get_metric_history(run_id, curve.metric):
             metrics = [Metric(name, value, now, step) for name, value, step in lines]

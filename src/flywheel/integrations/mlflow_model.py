@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from flywheel.errors import IntegrityError
-from flywheel.integrations.mlflow_store import Store, answering
+from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Finding
 
 MODEL, COLUMNS, GOLDEN = "model.ubj", "columns.json", "golden.npy"
@@ -72,7 +72,7 @@ def save(store: Store, run_id: str, parts: Parts) -> str:
     signature = ModelSignature(
         inputs=Schema([ColSpec("double", name) for name in parts.features]), outputs=Schema([ColSpec("double")])
     )
-    with answering(store.root):
+    with store.answering():
         return _save(store, run_id, parts, signature)
 
 

@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from flywheel.errors import RegistryError
 from flywheel.integrations import mlflow_model
-from flywheel.integrations.mlflow_store import Store, answering
+from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Move
 
 ALIASES = ("champion", "previous", "challenger")
@@ -34,7 +34,7 @@ def state(store: Store) -> State:
     Raises:
         RegistryError: MLflow cannot answer, or an alias points at a version that is gone.
     """
-    with answering(store.root):
+    with store.answering():
         model = _model(store)
         if model is None:
             return State()
@@ -57,7 +57,7 @@ def register(store: Store, run_id: str) -> int:
     Raises:
         RegistryError: the run is not finished, or has no model.
     """
-    with answering(store.root):
+    with store.answering():
         run = store.client.get_run(run_id)
         tags = run.data.tags
         if run.info.status != "FINISHED" or "model_id" not in tags:
@@ -81,13 +81,13 @@ def point(store: Store, alias: str, generation: int) -> None:
         drop(store, alias)
         return
     _version(store, generation)
-    with answering(store.root):
+    with store.answering():
         store.client.set_registered_model_alias(store.product, alias, str(generation))
 
 
 def drop(store: Store, alias: str) -> None:
     """Remove an alias; one that is not there is removed already."""
-    with answering(store.root):
+    with store.answering():
         model = _model(store)
         if model is not None and alias in model.aliases:
             store.client.delete_registered_model_alias(store.product, alias)
@@ -103,13 +103,13 @@ def record(store: Store, move: Move) -> None:
     if known and known[-1] == move:
         return
     value = json.dumps(asdict(move) | {"when": move.when.isoformat()}, ensure_ascii=False)
-    with answering(store.root):
+    with store.answering():
         store.client.set_registered_model_tag(store.product, f"move.{len(known) + 1:04d}", value)
 
 
 def moves(store: Store) -> list[Move]:
     """Every move of the champion, oldest first."""
-    with answering(store.root):
+    with store.answering():
         model = _model(store)
     logged = {key: value for key, value in (model.tags if model else {}).items() if key.startswith("move.")}
     found = []
@@ -130,7 +130,7 @@ def load(store: Store, which: int | str) -> mlflow_model.Stored:
     if number == 0:
         raise RegistryError(f"there is no {which}", why="the baseline serves", next="flywheel generations")
     version = _version(store, number)
-    with answering(store.root):
+    with store.answering():
         tags = dict(version.tags)
         # the run is the witness: a version whose tags were edited does not vouch for itself
         tags |= {k: v for k, v in _run_tags(store, version).items() if k in mlflow_model.TAGS.values()}
@@ -151,7 +151,7 @@ def _versions(store: Store) -> list[ModelVersion]:
 
 
 def _version(store: Store, generation: int) -> ModelVersion:
-    with answering(store.root):
+    with store.answering():
         held = {int(version.version): version for version in _versions(store)}
     if generation not in held:
         why = f"it holds {', '.join(map(str, sorted(held))) or 'none'}"

@@ -1,4 +1,4 @@
-"""The MLflow store of a workspace: SQLite under `mlruns/`, artifacts beside it.
+"""The MLflow store of a workspace: SQLite under `mlruns/` and artifacts beside it, or where `[registry]` says.
 
 A store is made once, under a lock, because MLflow's own first start is not safe against a second one. MLflow keeps
 absolute paths; a workspace that was moved is given its new ones as it is opened.
@@ -8,16 +8,19 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from flywheel.errors import IntegrityError, RegistryError
+from flywheel.errors import ConfigError, IntegrityError, RegistryError
+from flywheel.sections import Registry
 
 ARTIFACTS = Path("mlruns") / "artifacts"
 DATABASE = Path("mlruns") / "mlflow.db"
@@ -49,35 +52,57 @@ class Store:
     product: str
     client: MlflowClient
     experiment: str
+    registry: Registry | None = None
 
     def local(self, uri: str) -> Path:
-        """Where this workspace keeps what MLflow calls `uri`, wherever the workspace was when it was written.
+        """Where this machine has what MLflow calls `uri`: its own copy, however far away or moved the original is.
 
         Raises:
-            IntegrityError: the artifact is kept outside of `mlruns/artifacts`.
+            IntegrityError: the artifact is kept outside of where this workspace keeps its own.
+            RegistryError: it cannot be fetched.
         """
-        return self.root / ARTIFACTS / _tail(uri)
+        if self.registry is None or self.registry.artifacts is None:
+            return self.root / ARTIFACTS / _tail(uri)
+        return self._fetched(uri, self.registry.artifacts.rstrip("/"))
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Turn whatever keeps MLflow from answering into a RegistryError."""
+        return answering(self.root, self.registry)
+
+    def _fetched(self, uri: str, base: str) -> Path:
+        if not uri.startswith(f"{base}/") or ".." in uri.split("/"):
+            why = f"Flywheel keeps models under {base} only"
+            raise IntegrityError("an artifact lies outside of where generations are kept", where=uri, why=why)
+        copy = self.root / ".flywheel" / "artifacts" / uri.removeprefix(f"{base}/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with self.answering():
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(copy.parent)))
 
 
-def address(root: Path) -> str:
+def address(root: Path, registry: Registry | None = None) -> str:
     """The tracking URI of the store of the workspace at `root`."""
-    return f"sqlite:///{(root / DATABASE).resolve()}"
+    if registry is None:
+        return f"sqlite:///{(root / DATABASE).resolve()}"
+    url = make_url(registry.url)
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    return url.render_as_string(hide_password=False)
 
 
-def create(root: Path, product: str) -> Store:
-    """Make the store if there is none, and open it; safe while other processes do the same."""
+def create(root: Path, product: str, registry: Registry | None = None) -> Store:
+    """Make the store if there is none, and open it; safe while other processes of this machine do the same."""
     (root / ARTIFACTS).mkdir(parents=True, exist_ok=True)
     (root / ".flywheel").mkdir(exist_ok=True)
-    with FileLock(root / ".flywheel" / "mlflow.lock"), answering(root):
-        client = MlflowClient(tracking_uri=address(root))
+    with FileLock(root / ".flywheel" / "mlflow.lock"), answering(root, registry):
+        client = MlflowClient(tracking_uri=address(root, registry))
         if client.get_experiment_by_name(product) is None:
-            location = str((root / ARTIFACTS).resolve())
+            location = (registry and registry.artifacts) or str((root / ARTIFACTS).resolve())
             tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
             client.create_experiment(product, artifact_location=location, tags=tags)
-    return open(root, product)
+    return open(root, product, registry)
 
 
-def open(root: Path, product: str) -> Store:
+def open(root: Path, product: str, registry: Registry | None = None) -> Store:
     """Open the store that `create` made.
 
     Raises:
@@ -85,38 +110,50 @@ def open(root: Path, product: str) -> Store:
             a gate that took it for one would find no champion, and promote.
     """
     path = root / DATABASE
-    if not path.is_file() or path.stat().st_size == 0:
-        raise _missing(root, f"{DATABASE} is {'empty' if path.is_file() else 'not there'}")
-    with answering(root):
-        _follow_move(root)
-        client = MlflowClient(tracking_uri=address(root))
+    if registry is None and (not path.is_file() or path.stat().st_size == 0):
+        raise _missing(str(path), f"{DATABASE} is {'empty' if path.is_file() else 'not there'}")
+    with answering(root, registry):
+        if registry is None:
+            _follow_move(root)
+        client = MlflowClient(tracking_uri=address(root, registry))
         experiment = client.get_experiment_by_name(product)
     if experiment is None:
-        raise _missing(root, f"{DATABASE} has no experiment called {product}")
-    return Store(root, product, client, experiment.experiment_id)
+        raise _missing(_where(root, registry), f"it has no experiment called {product}")
+    return Store(root, product, client, experiment.experiment_id, registry)
 
 
 @contextmanager
-def answering(root: Path) -> Iterator[None]:
+def answering(root: Path, registry: Registry | None = None) -> Iterator[None]:
     """Turn whatever keeps MLflow from answering into a RegistryError."""
+    where = _where(root, registry)
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         why = " ".join(str(error).split())[:200]
         what = f"MLflow cannot answer: {type(error).__name__}"
         if "out-of-date database schema" in why:
-            raise RegistryError(
-                "the MLflow store was made by another version of MLflow",
-                where=str(root / DATABASE),
-                next=f"mlflow db upgrade sqlite:///{DATABASE}",
-            ) from error
+            url = f"sqlite:///{DATABASE}" if registry is None else "the registry.url of flywheel.toml"
+            what = "the MLflow store was made by another version of MLflow"
+            raise RegistryError(what, where=where, next=f"mlflow db upgrade {url}") from error
         next = f"restore {DATABASE} from a copy; without one, move mlruns away and run: flywheel init ."
-        raise RegistryError(what, where=str(root / DATABASE), why=why, next=next) from error
+        if registry is not None:
+            next = "see to the database that registry.url names; what was begun is taken up by: flywheel turn"
+        raise RegistryError(what, where=where, why=why, next=next) from error
+    except ImportError as error:
+        raise ConfigError(f"{where} needs {error.name}", next=f"pip install {error.name}") from None
 
 
-def _missing(root: Path, why: str) -> RegistryError:
-    next = "restore mlruns from a copy; to start with no generations: flywheel init ."
-    return RegistryError("the workspace has no MLflow store", where=str(root / DATABASE), why=why, next=next)
+def _where(root: Path, registry: Registry | None) -> str:
+    """What people call the store: a file, or a server and database without user or password."""
+    if registry is None:
+        return str(root / DATABASE)
+    url = make_url(registry.url)
+    return f"{url.host or 'localhost'}/{url.database or ''}"
+
+
+def _missing(where: str, why: str) -> RegistryError:
+    next = "restore it from a copy; to start with no generations: flywheel init ."
+    return RegistryError("the workspace has no MLflow store", where=where, why=why, next=next)
 
 
 def _tail(uri: str) -> str:

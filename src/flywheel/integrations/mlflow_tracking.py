@@ -17,7 +17,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 
 from flywheel.errors import DataError, RegistryError
 from flywheel.integrations import mlflow_model, mlflow_plots
-from flywheel.integrations.mlflow_store import Store, answering
+from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Decision, Evaluation, Generation, Interval, Verdict
 
 _STATED = {
@@ -64,7 +64,7 @@ def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Att
 
     An unfinished attempt can then only be a dead one: it is marked KILLED, and says so.
     """
-    with answering(store.root):
+    with store.answering():
         before = _search(store, f"tags.turn_id = '{_quoted(turn_id)}'")
         done = next((run for run in before if run.info.status == "FINISHED"), None)
         if done is not None:
@@ -82,14 +82,14 @@ def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Att
 
 def fail(store: Store, run_id: str, reason: str) -> None:
     """End an attempt that came to nothing, with the reason."""
-    with answering(store.root):
+    with store.answering():
         store.client.set_tag(run_id, "failed", reason)
         store.client.set_terminated(run_id, "FAILED")
 
 
 def finished(store: Store, turn_id: str) -> str | None:
     """The run of the finished attempt of a turn, or None."""
-    with answering(store.root):
+    with store.answering():
         done = _search(store, f"tags.turn_id = '{_quoted(turn_id)}' AND attributes.status = 'FINISHED'")
     return str(done[0].info.run_id) if done else None
 
@@ -102,7 +102,7 @@ def log(store: Store, generation: Generation, evidence: Evidence, model: mlflow_
     """
     metrics = _metrics(generation)
     run_id, step, now = generation.run_id, generation.train_rows, int(time.time() * 1000)
-    with answering(store.root):
+    with store.answering():
         tags = _tags(generation) | model.hashes() | {"mlflow.note.content": note(generation, evidence.verdict)}
         params = [Param(key, str(value)[:6000]) for key, value in list(evidence.params.items())[:50]]
         dataset = _dataset(store, generation, model)
@@ -122,7 +122,7 @@ def log(store: Store, generation: Generation, evidence: Evidence, model: mlflow_
 
 def generations(store: Store) -> list[Generation]:
     """Every generation, by number, with its aliases; attempts that came to nothing are left out."""
-    with answering(store.root):
+    with store.answering():
         versions = store.client.search_model_versions(f"name = '{store.product}'")
         held = store.client.search_registered_models(f"name = '{store.product}'")
         aliases: dict[int, list[str]] = {}
@@ -140,7 +140,7 @@ def generations(store: Store) -> list[Generation]:
 
 def unfinished(store: Store) -> int:
     """How many attempts were started and came to nothing, or are on their way."""
-    with answering(store.root):
+    with store.answering():
         return len(_search(store, "tags.kind = 'generation' AND attributes.status != 'FINISHED'"))
 
 
@@ -150,15 +150,15 @@ def artifact(store: Store, generation: Generation, name: str) -> bytes:
     Raises:
         RegistryError: the generation has none of that name.
     """
-    with answering(store.root):
+    with store.answering():
         uri = store.client.get_run(generation.run_id).info.artifact_uri
-    folder = store.local(uri)
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        held = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+        inside = ".." not in name and not name.startswith("/")
+        folder = name.rpartition("/")[0] if inside else ""
+        held = sorted(file.path for file in store.client.list_artifacts(generation.run_id, folder or None))
+    if name not in held:
         why = f"it has: {', '.join(held) or 'none'}"
-        raise RegistryError(f"generation {generation.generation} has no artifact {name}", where=str(folder), why=why)
-    return path.read_bytes()
+        raise RegistryError(f"generation {generation.generation} has no artifact {name}", where=uri, why=why)
+    return store.local(f"{uri}/{name}").read_bytes()
 
 
 def note(generation: Generation, verdict: Verdict) -> str:

@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from flywheel.errors import RegistryError
-from flywheel.integrations.mlflow_store import Store, address, answering
+from flywheel.integrations.mlflow_store import Store, address
 
 VIEW = "quality-against-data"
 _COLUMNS = ("metrics.`train_rows`", "tags.`verdict`", "tags.`reason`")
@@ -53,7 +53,13 @@ def serve(store: Store, *, metric: str = "auc", port: int = 0, patience: float =
     log = store.root / ".flywheel" / "mlflow-ui.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as out:
-        child = subprocess.Popen(_command(store.root, port), stdout=out, stderr=out, env=_environment(), cwd=store.root)
+        child = subprocess.Popen(
+            _command(address(store.root, store.registry), port),
+            stdout=out,
+            stderr=out,
+            env=_environment(),
+            cwd=store.root,
+        )
         try:
             _await(child, port, log, patience)
             yield links(store, f"http://127.0.0.1:{port}")
@@ -65,7 +71,7 @@ def links(store: Store, url: str) -> Ui:
     """The links that land on the chart, on the list of generations, and on the learning curve."""
     base = f"{url}/#/experiments/{store.experiment}"
     view = f"{base}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
-    with answering(store.root):
+    with store.answering():
         found = store.client.search_runs([store.experiment], "tags.kind = 'learning-curve'", max_results=1)
     curve = f"{base}/runs/{found[0].info.run_id}/model-metrics?workflowType=machine_learning" if found else None
     return Ui(url, f"{view}&compareRunsMode=CHART", f"{view}&compareRunsMode=TABLE", curve)
@@ -76,7 +82,7 @@ def share(store: Store, metric: str) -> None:
     name = f"Quality ({metric}) against data"
     value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(_state(metric))}
     tags = {f"mlflow.sharedViewState.{VIEW}": json.dumps(value), "mlflow.experiment.primaryMetric.name": metric}
-    with answering(store.root):
+    with store.answering():
         for key, text in tags.items():
             store.client.set_experiment_tag(store.experiment, key, text)
 
@@ -120,10 +126,10 @@ def _line(metric: str) -> dict[str, Any]:
     }
 
 
-def _command(root: Path, port: int) -> list[str]:
+def _command(url: str, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-        *("--backend-store-uri", address(root), "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", url, "--host", "127.0.0.1", "--port", str(port)),
     ]
 
 
