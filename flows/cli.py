@@ -236,6 +236,16 @@ def docs(last: Annotated[int, typer.Option(help="So many of the newest windows."
 
 
 @app.command()
+def report(to: Annotated[Path | None, typer.Option("--out", help="Where to write it.")] = None) -> None:
+    """Write the page that says whether the wheel turns: one file, to look at from disk."""
+    ws = opened()
+    from flows import reporting
+
+    made = reporting.report(ws, to)
+    say(f"{made.path}\n{made.says}")
+
+
+@app.command()
 def ui(
     port: Annotated[int | None, typer.Option(help="The port on 127.0.0.1; 5000, or 4200 for runs.")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="Prefect's pages: what ran when, instead of MLflow's.")] = False,

@@ -11,6 +11,7 @@ from flows.evidence import kept
 from flywheel import evidence
 from flywheel.errors import ConfigError, RegistryError
 from flywheel.fingerprint import atomic_write
+from flywheel.found import PAGE
 from flywheel.integrations import mlflow_pages, mlflow_registry, mlflow_tracking
 from flywheel.integrations.mlflow_store import Store
 from flywheel.measure import report as pages
@@ -19,7 +20,6 @@ from flywheel.records import Comparison, Finding, Generation, Interval, Slice
 from flywheel.workspace import Workspace
 
 NAN = float("nan")
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def known(ws: Workspace) -> Known:
         staleness=kept(ws, evidence.Staleness),
         network=kept(ws, evidence.Network),
         offpolicy=kept(ws, evidence.OffPolicy),
+        exploration=kept(ws, evidence.Exploration),
         gain=kept(ws, evidence.Gain),
         hazards=kept(ws, evidence.Hazards),
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from flywheel.config import Config
 from flywheel.errors import ConfigError, FlywheelError, IntegrityError
+from flywheel.found import PAGE
 from flywheel.learn import baseline, train
 from flywheel.learn.train import Columns
 from flywheel.schema import NOTHING
@@ -118,8 +119,25 @@ def serve(ws: Workspace, host: str, port: int, ready: Callable[[str], None]) -> 
     check_binding(host, tokens)
     where = inbox(ws)
     with following(ws, lambda: time.time_ns() // 1000) as serving:
-        server.serve(ws.config, serving, GroupCommit(where), host=host, port=port, tokens=tokens, ready=ready)
+        server.serve(
+            ws.config,
+            serving,
+            GroupCommit(where),
+            host=host,
+            port=port,
+            tokens=tokens,
+            ready=ready,
+            report=lambda: page(ws),
+        )
     where.close()
+
+
+def page(ws: Workspace) -> bytes:
+    """The newest report of the workspace; empty before there is one."""
+    try:
+        return (ws.cache / PAGE).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _newest(ws: Workspace) -> Snapshot | None:

@@ -10,6 +10,7 @@ from flywheel.evidence import Curve, Exploration, Gain, Hazards, Network, OffPol
 from flywheel.fingerprint import atomic_write
 
 Found = TypeVar("Found")
+PAGE = "report.html"  # in the cache
 COMMANDS: dict[type, str] = {  # what finds each kind
     Curve: "flywheel curve",
     Why: "flywheel compare A B --why",

@@ -57,8 +57,7 @@ def headline(known: Known) -> str:
     made = plural(len(known.generations), "generation")
     if serving is None:
         return f"{made}, and the baseline still serves."
-    ahead = _ahead(known)
-    return f"{made}, and number {serving.generation} serves{ahead}."
+    return f"{made}, and number {serving.generation} serves."
 
 
 def sentences(known: Known) -> list[str]:
@@ -67,7 +66,7 @@ def sentences(known: Known) -> list[str]:
     if gain is not None:
         return [*gain.says[1:3], *_pace(gain)]
     newest = known.generations[-1:]
-    said = [f"The newest, generation {g.generation}: {g.reason}." for g in newest]
+    said = [*_ahead(known), *(f"The newest, generation {g.generation}: {g.reason}." for g in newest)]
     if not known.serves:
         return [*said, "Whether better models bring people back cannot be told: nobody is served by this workspace."]
     return said
@@ -107,7 +106,7 @@ def _stats(known: Known) -> list[tuple[str, str]]:
     if known.ledger:
         came, rows = (sum(getattr(line, name) for line in known.ledger) for name in ("collected", "rows"))
         found.append((count(rows), f"rows, {portion(rows, came)} of events"))
-    if gain is None:
+    if gain is None and known.generations:
         found.append(
             (
                 count(len(known.generations)),
@@ -134,13 +133,13 @@ def _levers(gain: Gain) -> list[str]:
     return [f"The cheapest lever first: {'; '.join(gain.levers)}."] if gain.levers else []
 
 
-def _ahead(known: Known) -> str:
+def _ahead(known: Known) -> list[str]:
     """By how much the champion was ahead of the baseline, on its own exam."""
     g = known.serving
     if g is None or known.metric not in g.metrics or known.metric not in g.baseline:
-        return ""
+        return []
     ours, theirs = number(g.metrics[known.metric]), number(g.baseline[known.metric])
-    return f" with {metric_name(known.metric)} {ours}, where the baseline has {theirs}"
+    return [f"On its exam it had {metric_name(known.metric)} {ours}, where the baseline had {theirs}."]
 
 
 def _foot(known: Known) -> Markup:

@@ -85,6 +85,7 @@ def _paths(config: Config) -> Json:
             {"dataframe_records": [_record(config)]},
             scores,
         ),
+        "/": _get("The page that says whether the wheel turns", _text("HTML", "text/html"), scope="rank"),
         "/v1/model": _get("What serves, and how fresh it is", _said("What serves", _ref("Model")), scope="rank"),
         "/metrics": _get("Numbers for Prometheus", _text("Prometheus' text format"), scope="rank"),
         "/healthz": _get("Whether the server is alive", _said("Yes", FLAG, one={"alive": True})),
@@ -123,8 +124,8 @@ def _said(text: str, schema: Json, **examples: Any) -> Json:
     return {"description": text, "content": {"application/json": content}}
 
 
-def _text(text: str) -> Json:
-    return {"description": text, "content": {"text/plain": {"schema": {"type": "string"}}}}
+def _text(text: str, kind: str = "text/plain") -> Json:
+    return {"description": text, "content": {kind: {"schema": {"type": "string"}}}}
 
 
 def _ref(name: str) -> Json:

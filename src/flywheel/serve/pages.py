@@ -1,5 +1,7 @@
 """What a person or a monitor looks at: whether the door is alive and ready, what serves, and the numbers."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -8,6 +10,19 @@ from flywheel.serve.answers import Answer
 from flywheel.serve.numbers import TEXT, Numbers
 from flywheel.serve.refusals import Refusal
 from flywheel.serve.serving import Serving
+
+HTML = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"cache-control", b"no-store"),
+)
+NO_REPORT = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>No page yet</title>
+<body style="font: 17px/1.6 sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
+<h1>There is no page yet</h1>
+<p><code>flywheel report</code> makes the one that says whether the wheel turns; each turn renews it.</p></body></html>
+"""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -31,9 +46,15 @@ class Model(msgspec.Struct, frozen=True):
 class Pages:
     """The routes that read nothing."""
 
-    def __init__(self, serving: Serving, numbers: Numbers, document: bytes, version: str) -> None:
-        self._serving, self._numbers = serving, numbers
+    def __init__(
+        self, serving: Serving, numbers: Numbers, document: bytes, version: str, report: Callable[[], bytes]
+    ) -> None:
+        self._serving, self._numbers, self._report = serving, numbers, report
         self._document, self._version = document, version
+
+    async def front(self, _: bytes) -> Answer:
+        """`GET /`: the newest report, or how to make one."""
+        return Answer(200, await asyncio.to_thread(self._report) or NO_REPORT, HTML)
 
     async def alive(self, _: bytes) -> Answer:
         """`GET /healthz`: the loop turns."""

@@ -31,18 +31,30 @@ GRACE = 10  # s for what is in flight, once the door is closed
 NOTICE = 1.0  # s between saying "not ready" and closing the door
 
 
-def app(config: Config, serving: Serving, inbox: Accepts, tokens: Tokens | None = None) -> Door:
-    """The door as an ASGI application."""
+def nothing() -> bytes:
+    """What there is to show where nobody makes reports."""
+    return b""
+
+
+def app(
+    config: Config,
+    serving: Serving,
+    inbox: Accepts,
+    tokens: Tokens | None = None,
+    report: Callable[[], bytes] = nothing,
+) -> Door:
+    """The door as an ASGI application; `report` gives the page at `/`, empty before there is one."""
     writing, intake = Writing(inbox), Intake()
     numbers = Numbers(_gauges(serving, inbox, intake))
     answers = Answers(config, serving, writing, intake, numbers)
     version = metadata.version("flywheel")
-    pages = Pages(serving, numbers, document(config, answers.wire, version), version)
+    pages = Pages(serving, numbers, document(config, answers.wire, version), version, report)
     routes = [
         Route("POST", "/v1/rank", answers.rank, "rank", RANK_BYTES),
         Route("POST", "/v1/outcomes", answers.outcomes, "ingest", INGEST_BYTES),
         Route("POST", "/v1/events", answers.events, "ingest", INGEST_BYTES),
         Route("POST", "/invocations", answers.invocations, "rank", RANK_BYTES),
+        Route("GET", "/", pages.front, "rank"),
         Route("GET", "/v1/model", pages.model, "rank"),
         Route("GET", "/metrics", pages.metrics, "rank"),
         Route("GET", "/healthz", pages.alive),
@@ -74,6 +86,7 @@ def serve(
     port: int = 8000,
     tokens: Tokens | None = None,
     ready: Callable[[str], None] | None = None,
+    report: Callable[[], bytes] = nothing,
 ) -> None:
     """Answer on `host:port` until SIGTERM or Ctrl-C; what was acknowledged is on disk, and the inbox is closed.
 
@@ -82,7 +95,7 @@ def serve(
     Raises:
         ConfigError: the port is taken, or other machines would be answered to without tokens.
     """
-    server = _Server(app(config, serving, inbox, tokens), serving, inbox, ready)
+    server = _Server(app(config, serving, inbox, tokens, report), serving, inbox, ready)
     listener = _bind(host, port, tokens)
     gc.collect()
     gc.freeze()  # what is there now stays: to look through it again takes 0.1 s, and everybody waits
@@ -90,7 +103,13 @@ def serve(
 
 
 @contextmanager
-def running(config: Config, serving: Serving, inbox: Accepts, tokens: Tokens | None = None) -> Iterator[str]:
+def running(
+    config: Config,
+    serving: Serving,
+    inbox: Accepts,
+    tokens: Tokens | None = None,
+    report: Callable[[], bytes] = nothing,
+) -> Iterator[str]:
     """Answer on a free port of this machine from a thread of this process, and stop at the end; gives the URL."""
     up, urls = threading.Event(), []
 
@@ -98,7 +117,7 @@ def running(config: Config, serving: Serving, inbox: Accepts, tokens: Tokens | N
         urls.append(url)
         up.set()
 
-    server = _Server(app(config, serving, inbox, tokens), serving, inbox, ready)
+    server = _Server(app(config, serving, inbox, tokens, report), serving, inbox, ready)
     sockets = [_bind("127.0.0.1", 0, tokens)]
     thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, name="door")
     thread.start()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from flywheel.evidence import Curve, Gain, Hazards, Network, OffPolicy, Staleness, Why
+from flywheel.evidence import Curve, Exploration, Gain, Hazards, Network, OffPolicy, Staleness, Why
 from flywheel.records import Finding, Generation, LedgerLine, Move, Slice
 
 
@@ -32,6 +32,7 @@ class Known:
     staleness: Staleness | None = None
     network: Network | None = None
     offpolicy: OffPolicy | None = None
+    exploration: Exploration | None = None
     gain: Gain | None = None
     hazards: Hazards | None = None
 

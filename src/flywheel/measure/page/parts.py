@@ -6,7 +6,7 @@ from datetime import datetime
 from importlib import resources
 
 from flywheel.measure.page.axes import Drawing
-from flywheel.measure.page.markup import Markup, join, tag
+from flywheel.measure.page.markup import Markup, tag
 from flywheel.measure.page.words import day
 
 WIDE, PHONE = 736.0, 328.0
@@ -53,9 +53,10 @@ def part(told: Part) -> Markup:
     if told.as_of is not None:
         head.append(tag("p", f"as of {day(told.as_of)}", class_="when"))
     shown = [_figure(f, both=True) for f in told.figures]
-    lacking = [tag("p", told.missing, " ", *_command(told.command), class_="missing")] if told.missing else []
+    lacking = [_lacking(told)] if told.missing else []
+    lean = None if told.figures or told.below else "lean"
     notes = [tag("p", note) for note in told.notes]
-    return tag("section", tag("header", *head), *lacking, *shown, told.below, *notes, id=told.key)
+    return tag("section", tag("header", *head), *lacking, *shown, told.below, *notes, id=told.key, class_=lean)
 
 
 def alone(told: Part) -> Markup:
@@ -99,5 +100,7 @@ def _kind(column: int, told: Table) -> str | None:
     return "n" if column >= told.names else None
 
 
-def _command(command: str) -> list[Markup]:
-    return [join(tag("code", command), " finds it.")] if command else []
+def _lacking(told: Part) -> Markup:
+    if not told.command:
+        return tag("p", told.missing, class_="missing")
+    return tag("p", told.missing.rstrip("."), ": ", tag("code", told.command), class_="missing")

@@ -1,8 +1,9 @@
 """The parts about people: how fast users and rows grow with the wheel and without it, and what the wheel may harm."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from flywheel.evidence import Gain, Hazard, Hazards, OffPolicy, Period
+from flywheel.evidence import Exploration, Gain, Hazard, Hazards, OffPolicy, Period
 from flywheel.found import COMMANDS
 from flywheel.measure.page.axes import Drawing
 from flywheel.measure.page.known import Known
@@ -166,13 +167,17 @@ def _value(value: float) -> str:
 def offpolicy(known: Known) -> Part:
     """What a policy would have earned, from what others logged."""
     title = "Value from the log"
+    explored = [_explored(known.exploration)] if known.exploration is not None else []
     if known.offpolicy is not None:
-        return offpolicy_alone(known.offpolicy)
+        told = offpolicy_alone(known.offpolicy)
+        return replace(told, figures=[*told.figures, *explored])
     if not known.serves:
         return Part("value", title, missing=NOBODY)
     newest = known.generations[-1].generation if known.generations else 0
     command = COMMANDS[OffPolicy].replace("N", str(newest)) if newest else ""
-    return Part("value", title, missing="What a generation would have earned is not measured yet.", command=command)
+    return Part(
+        "value", title, explored, missing="What a generation would have earned is not measured yet.", command=command
+    )
 
 
 def offpolicy_alone(found: OffPolicy) -> Part:
@@ -198,3 +203,22 @@ def offpolicy_alone(found: OffPolicy) -> Part:
     drawing = intervals(rows, axis="reward a slot", what=says, rules=())
     notes = found.says if found.refused else found.says[1:]
     return Part("value", title, [Figure(says, drawing, table)], notes=notes)
+
+
+def _explored(found: Exploration) -> Figure:
+    """What each share of exploration would let a turn see."""
+    tried = sorted(found.table, key=lambda e: e.share)
+    says = found.says[0] if found.says else f"It takes {share(found.share, 1)} of slots to see {number(found.gain)}."
+    points = [Point(e.share, e.detectable, says=f"{share(e.share, 1)} explored") for e in tried]
+    drawing = lines(
+        [Series("", points)],
+        x=Axis("share of slots that explore", say=lambda values: [share(v) for v in values]),
+        y=Axis("gain that a turn would show", zero=True),
+        what=says,
+        height=240,
+        rules=((found.gain, "the gain to see"),),
+    )
+    rows = [(share(e.share, 1), number(e.detectable, 4), number(e.effective, 3), count(e.cost)) for e in tried]
+    return Figure(
+        says, drawing, Table(("share explored", "gain shown", "evidence a row", "reward it costs"), rows, names=0)
+    )

@@ -9,7 +9,7 @@ from flywheel.measure.page.lines import LETTER, NARROW, Look, Mark, mark, svg, t
 from flywheel.measure.page.markup import Markup, join, tag
 from flywheel.measure.page.words import compacts, short
 
-TALL, TALLER = 30.0, 46.0  # of a row, and of one on a phone, where the label stands above
+TALL, TALLER, TALLEST = 30.0, 46.0, 62.0  # of a row, and on a phone with the words in one line above, or in two
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ def pairs(rows: Sequence[Pair], *, ours: str, theirs: str, what: str) -> Drawing
 
     def draw(width: float) -> Markup:
         labels, notes, tall = _columns([(r.label, r.says) for r in rows], width)
+        tall = TALLEST if width < NARROW else tall
         parts = []
         for n, row in enumerate(rows):
             y = 30 + tall * (n + 0.5)
             scale = Scale(0, 1.08 * max(abs(row.ours), abs(row.theirs), 1e-12), labels, width - notes - 8)
             a, b = scale(abs(row.theirs)), scale(abs(row.ours))
-            at = y + 9 if width < NARROW else y
-            parts += _captions(row.label, row.says, y, width, row.look)
+            at = y + 14 if width < NARROW else y
+            parts += _stacked(row, y) if width < NARROW else _captions(row.label, row.says, y, width, row.look)
             parts.append(tag("line", x1=scale.start, x2=scale.end, y1=at, y2=at, class_="grid"))
             parts.append(tag("line", x1=a, x2=b, y1=at, y2=at, class_=f"thick {row.look}"))
             parts += [mark(a, at, "ring", "quiet", theirs, 5), mark(b, at, "dot", row.look, ours, 5)]
@@ -72,6 +73,10 @@ def pairs(rows: Sequence[Pair], *, ours: str, theirs: str, what: str) -> Drawing
         return svg(width, 34 + tall * len(rows), f"{ours} and {theirs}", what, *key, *parts)
 
     return draw
+
+
+def _stacked(row: Pair, y: float) -> list[Markup]:
+    return [text(0, y - 17, row.label, "label"), text(0, y - 1, row.says, f"note {row.look}")]
 
 
 def _columns(told: Sequence[tuple[str, str]], width: float) -> tuple[float, float, float]:
