@@ -186,6 +186,29 @@ def compare(a: Number, b: Number, as_json: Json = False) -> None:
 
 
 @app.command()
+def value(generation: Number, as_json: Json = False) -> None:
+    """Say what a generation would have earned in place of those that served, from the log of the newest exam."""
+    ws = opened()
+    from flows import show_value, valuing
+
+    found = valuing.value(ws, generation)
+    out(as_json, found, lambda: console().print(show_value.value(found)))
+
+
+@app.command()
+def explore(
+    gain: Annotated[float, typer.Option(help="The gain to see, in reward a slot.", min=1e-6)] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Say how much exploration shows a gain by the next turn, and what it costs."""
+    ws = opened()
+    from flows import exploring, show_value
+
+    found = exploring.plan(ws, gain)
+    out(as_json, found, lambda: console().print(show_value.exploration(found)))
+
+
+@app.command()
 def promote(generation: Number, why: Why, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Make a generation the champion by hand."""
     move(generation, why, dry_run=dry_run, as_json=as_json)

@@ -59,6 +59,8 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.measure.causes", "flywheel.measure.contrasts"),
     ("flywheel.measure.contrasts", "flywheel.learn.evaluate"),
     ("flywheel.measure.contrasts", "flywheel.learn.metrics"),
+    ("flywheel.measure.planning", "flywheel.measure.offpolicy"),
+    ("flywheel.measure.planning", "flywheel.measure.slots"),
     ("flywheel.measure.report", "flywheel.measure.page.account"),
     ("flywheel.measure.report", "flywheel.measure.page.causes"),
     ("flywheel.measure.report", "flywheel.measure.page.generations"),
@@ -69,6 +71,7 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.measure.report", "flywheel.measure.page.quality"),
     ("flywheel.measure.report", "flywheel.measure.page.words"),
     ("flywheel.measure.skew", "flywheel.learn.features"),
+    ("flywheel.measure.slots", "flywheel.measure.offpolicy"),
     ("flywheel.measure.staleness", "flywheel.learn.metrics"),
     ("flywheel.serve.access", "flywheel.serve.refusals"),
     ("flywheel.serve.answers", "flywheel.serve.intake"),
@@ -135,7 +138,7 @@ OWNERS = {  # a library, and the modules that may import it
     "prometheus_client": ["flywheel.serve.*"],
     "starlette": ["flywheel.integrations.prefect_server"],
     "typer": ["flows.cli"],
-    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_causes"],
+    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_causes", "flows.show_value"],
 }
 DISTRIBUTIONS = {  # where a module's name is not that of what is installed for it
     "dvc_data": "dvc",

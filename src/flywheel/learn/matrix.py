@@ -124,20 +124,24 @@ class Cache:
         notes = self._store().notes.get(state.VOCABULARY, {})
         return {name: sum(w <= upto for _, w in numbers.values()) for name, numbers in notes.items()}
 
-    def known(self) -> Known | None:
-        """What is known as of the newest window folded; None while none is. To be called while nothing is built.
+    def known(self, at: int | None = None) -> Known | None:
+        """What is known as of a window, without one the newest folded; None while nothing is. Not while one is built.
 
         Raises:
             IntegrityError: the counters are damaged, or were replaced meanwhile.
+            LookupError: the window is not folded yet, or so old that it is not kept apart any more.
         """
         store = self._store()
-        if store.newest is None:
+        if store.newest is None or (at is not None and at < int(store.notes["first"])):
             return None
+        at = store.newest if at is None else at
+        if not store.newest - store.keep <= at <= store.newest:
+            raise LookupError(f"the state as of window {at} is not kept apart")
         vocabularies = {
-            column: {int(key): number for key, (number, window) in numbers.items() if window <= store.newest}
+            column: {int(key): number for key, (number, window) in numbers.items() if window <= at}
             for column, numbers in store.notes.get(state.VOCABULARY, {}).items()
         }
-        return Known(store.newest, {name: store.merged(name) for name in store.tables}, vocabularies)
+        return Known(at, {name: _as_of(store, name, at) for name in store.tables}, vocabularies)
 
     def _served_from(self, window: int) -> int | States:
         """The states that a window's rows are looked up as of."""
@@ -212,6 +216,15 @@ class Cache:
         with partial.open("wb") as stream:
             np.save(stream, matrix)
         partial.replace(folder / f"{self._stem(window)}-{_checksum(matrix)}.npy")
+
+
+def _as_of(store: Segments, table: str, at: int) -> tuple[Keys, Entries]:
+    """The keys of a table that were known as of a window, ascending, and their entries."""
+    keys, entries = store.merged(table)
+    if at == store.newest:
+        return keys, entries
+    known, entries = store.get(table, keys, at)
+    return keys[known], entries[known]
 
 
 def _checksum(matrix: Matrix) -> str:

@@ -81,6 +81,18 @@ def decided(connection: sa.Connection, before: Cut, now: Cut) -> Iterator[list[t
             yield [(seq, _read(seq, body)) for seq, body in page]
 
 
+def made(connection: sa.Connection, start: int, end: int) -> Iterator[Decision]:
+    """The decisions dated from one time up to another, in microseconds since 1970 UTC; forgotten ones are left out.
+
+    Raises:
+        IntegrityError: one is not what was written.
+    """
+    table = DECISIONS.c
+    those = sa.select(table.seq, table.body).where(table.ts >= start, table.ts < end, table.body.is_not(None))
+    for seq, body in connection.execute(those.order_by(table.ts, table.seq), execution_options={"yield_per": _PAGE}):
+        yield _read(seq, body)
+
+
 def heard(connection: sa.Connection, page: Sequence[tuple[int, Decision]], now: Cut) -> dict[str, list[Heard]]:
     """The outcomes that came by now of some decisions, by the decision's id, in order of arrival."""
     table = OUTCOMES.c
