@@ -176,6 +176,16 @@ def explain(generation: Number, as_json: Json = False) -> None:
 
 
 @app.command()
+def decide(generation: Number, as_of: AsOf = None, as_json: Json = False) -> None:
+    """Decide on a generation again, by the labels known since and today's policy; nothing moves."""
+    ws = opened()
+    from flows import deciding_again, show_again
+
+    told = deciding_again.decide_again(ws, generation, instant(as_of))
+    out(as_json, told, lambda: console().print(show_again.again(told)))
+
+
+@app.command()
 def compare(a: Number, b: Number, as_json: Json = False) -> None:
     """Put two generations side by side: data, recipe, exam and metrics."""
     ws = opened()

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import tomlkit
@@ -18,8 +19,9 @@ from flywheel import config as settings
 from flywheel.errors import DataError, RegistryError
 from flywheel.integrations import dvc_data, mlflow_curve, mlflow_model, mlflow_registry, mlflow_store, mlflow_tracking
 from flywheel.integrations.mlflow_store import Store
-from flywheel.learn import custom, gate, promote
+from flywheel.learn import custom, gate, history, promote
 from flywheel.learn.features import Spec
+from flywheel.learn.history import History
 from flywheel.learn.matrix import Recipe
 from flywheel.learn.plan import Plan
 from flywheel.learn.promote import Aliases
@@ -103,8 +105,10 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
     """Examine the challenger of a turn, decide, and record all of it as one generation; its number."""
     store = open_store(ws)
     trained = learning.fit(ws, planned, turn.turn_id)  # taken up where it is finished
-    opponent = scorer(ws, turn.champion, planned)
-    examined = learning.examine(ws, planned, trained, opponent)
+    ancestor = ancestor_of(ws, turn.champion)
+    first = planned.exam[0]
+    sits = None if ancestor == turn.champion else partial(scorer, ws, ancestor, first)
+    examined = learning.examine(ws, planned, trained, scorer(ws, turn.champion, first), sits)
     failpoint("record:before")
     attempt = mlflow_tracking.begin(store, turn.turn_id, started=datetime.now(UTC))
     parts = mlflow_model.Parts(
@@ -112,14 +116,25 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
     )
     model_id, stored = mlflow_model.keep(store, attempt.run_id, parts)
     failpoint("record:mid")
+    earlier = [one for one in mlflow_tracking.generations(store) if one.as_of <= turn.as_of]
+    known = History(
+        ancestor,
+        examined.against,
+        examined.absent,
+        history.exams(earlier),
+        history.uses(earlier, planned.exam, (ws.config.fingerprint(), ws.recipe.fingerprint)),
+    )
     verdict = gate.decide(
         examined.evaluation,
         ws.config.gate,
         kind=ws.config.contract.kind,
         servable=mlflow_model.servable(stored, examined.golden_scores),
         champion_generation=turn.champion,
+        history=known,
     )
+    compared = examined.evaluation.overall if ancestor == turn.champion else examined.against
     made = _generation(ws, planned, turn, trained, examined, verdict, attempt.run_id)
+    made = replace(made, tags=made.tags | history.tags(compared, ancestor))
     mlflow_tracking.log(store, made, _evidence(ws, trained, examined, verdict), parts, model_id)
     failpoint("register:before")
     number = mlflow_registry.register(store, attempt.run_id)
@@ -129,21 +144,28 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
     return number
 
 
-def scorer(ws: Workspace, number: int, planned: Plan) -> Scorer:
-    """A generation as an exam needs it, with the recipe that it was trained by.
+def ancestor_of(ws: Workspace, number: int) -> int:
+    """The ancestor while this generation is champion, as its own run tells it; 0 is the baseline."""
+    return history.ancestor(generation(ws, number) if number else None)
+
+
+def scorer(ws: Workspace, number: int, first: str) -> Scorer:
+    """A generation as an exam needs it that begins with window `first`, with the recipe that it was trained by.
 
     Raises:
         DataError: it was fitted on windows that the exam examines.
+        RegistryError: there is no such generation any more.
+        IntegrityError: its model is not what was written.
     """
     if number == 0:
         return Scorer(0, ws.recipe)
     store = open_store(ws)
     told = generation(ws, number)
     grid = ws.config.windows.grid
-    if grid.closes_at(grid.parse(told.trained_windows[1])) > grid.start(grid.parse(planned.exam[0])):
+    if grid.closes_at(grid.parse(told.trained_windows[1])) > grid.start(grid.parse(first)):
         raise DataError(
             f"generation {number} cannot sit this exam",
-            why=f"it was fitted on windows up to {told.trained_windows[1]}, and the exam begins with {planned.exam[0]}",
+            why=f"it was fitted on windows up to {told.trained_windows[1]}, and the exam begins with {first}",
             next="flywheel turn with a later --as-of",
         )
     stored = mlflow_registry.load(store, number)

@@ -1,7 +1,7 @@
 """Rows become a generation: features, fit, and the exam that challenger and champion sit together."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,14 @@ from flows.failpoints import failpoint
 from flows.interrupts import deferred
 from flows.progress import tell
 from flywheel.data import dataset, validate
-from flywheel.errors import BlockedError
+from flywheel.errors import BlockedError, FlywheelError
 from flywheel.fingerprint import atomic_write, sha256
 from flywheel.learn import baseline, evaluate, metrics, train
 from flywheel.learn.features import Matrix
 from flywheel.learn.matrix import Cache, Recipe
 from flywheel.learn.plan import Plan
 from flywheel.learn.train import Batch, Columns, Trained
-from flywheel.records import Evaluation
+from flywheel.records import Comparison, Evaluation
 from flywheel.schema import REJECTED
 from flywheel.workspace import Workspace
 
@@ -48,13 +48,19 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Examined:
-    """What the exam said: against the champion, and of the baseline on the same rows; and golden rows to check by."""
+    """What the exam said: against the champion, of the baseline on the same rows, and golden rows to check by.
+
+    `against` is the challenger compared with the ancestor, None where nobody asked or it could not sit: then `absent`
+    says why.
+    """
 
     evaluation: Evaluation
     baseline: dict[str, float]
     calibration: dict[str, list[tuple[float, float, int]]]
     golden: Matrix
     golden_scores: npt.NDArray[np.float64]
+    against: Comparison | None = None
+    absent: str = ""
 
 
 def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
@@ -130,18 +136,32 @@ def train_users(ws: Workspace, plan: Plan) -> int:
     return len(pa.chunked_array(chunks).unify_dictionaries().chunk(0).dictionary) if chunks else 0
 
 
-def examine(ws: Workspace, plan: Plan, trained: Trained, champion: Scorer) -> Examined:
-    """Have challenger and champion score the same rows, each by the columns that its own recipe makes."""
-    kind = ws.config.contract.kind
+def examine(
+    ws: Workspace, plan: Plan, trained: Trained, champion: Scorer, ancestor: Callable[[], Scorer] | None = None
+) -> Examined:
+    """Have challenger and champion score the same rows, each by the columns that its own recipe makes.
+
+    An ancestor that cannot be had, or cannot score these rows, is said to be absent; the exam goes on without it.
+    """
     challenger = Scorer(-1, ws.recipe, trained.columns, trained.model)
     frame = pd.concat([exam_rows(ws, name) for name in plan.exam], ignore_index=True)
-    matrix = matrix_of(ws, plan.exam, ws.recipe)
-    theirs = (
-        matrix if champion.recipe.fingerprint == ws.recipe.fingerprint else matrix_of(ws, plan.exam, champion.recipe)
-    )
-    labels = frame["label"].to_numpy()
-    scores = challenger.scores(matrix, kind)
-    sit = partial(
+    return sit(ws, frame, partial(matrix_of, ws, plan.exam), challenger, champion, ancestor=ancestor)
+
+
+def sit(
+    ws: Workspace,
+    frame: pd.DataFrame,
+    columns: Callable[[Recipe], Matrix],
+    challenger: Scorer,
+    champion: Scorer,
+    *,
+    ancestor: Callable[[], Scorer] | None = None,
+) -> Examined:
+    """Have all score the rows of a frame, whose matrix is made by each one's own recipe."""
+    kind = ws.config.contract.kind
+    matrix = columns(challenger.recipe)
+    labels, scores = frame["label"].to_numpy(), challenger.scores(matrix, kind)
+    compare = partial(
         evaluate.evaluate,
         labels,
         scores,
@@ -151,12 +171,23 @@ def examine(ws: Workspace, plan: Plan, trained: Trained, champion: Scorer) -> Ex
         requests=names(frame, "request"),
         confidence=ws.config.gate.confidence,
     )
-    opposing = champion.scores(theirs, kind)
-    evaluation = sit(opposing, slices=_slices(ws, frame, matrix))
-    of_baseline = sit(Scorer(0, ws.recipe).scores(matrix, kind)).champion
+
+    def scored(by: Scorer) -> npt.NDArray[np.float64]:
+        same = by.recipe.fingerprint == challenger.recipe.fingerprint
+        return by.scores(matrix if same else columns(by.recipe), kind)
+
+    opposing = scored(champion)
+    evaluation = compare(opposing, slices=_slices(ws, frame, matrix, challenger.recipe.names))
+    of_baseline = compare(scored(Scorer(0, challenger.recipe)))
+    against, absent = None, ""
+    if ancestor is not None:
+        try:
+            against = compare(scored(ancestor())).overall
+        except FlywheelError as error:
+            absent = f"{error.what}, {error.why}" if error.why else error.what
     golden = matrix[:GOLDEN_ROWS]
     bins = {} if kind == "number" else {"challenger": _bins(labels, scores), "champion": _bins(labels, opposing)}
-    return Examined(evaluation, of_baseline, bins, golden, scores[:GOLDEN_ROWS])
+    return Examined(evaluation, of_baseline.champion, bins, golden, scores[:GOLDEN_ROWS], against, absent)
 
 
 def _bins(labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> list[tuple[float, float, int]]:
@@ -190,12 +221,15 @@ def matrix_of(ws: Workspace, windows: Sequence[str], recipe: Recipe) -> Matrix:
 
 def exam_rows(ws: Workspace, name: str) -> pd.DataFrame:
     """The labelled rows of a window that were not late, with what an exam is cut by."""
-    contract = ws.config.contract
-    roles = [role for role in ("user", "request") if getattr(contract, role)]
-    columns = ["label", "late", *roles, *ws.config.categorical]
-    frame = dataset.read_window(ws.data, name, columns).to_pandas()
+    frame = dataset.read_window(ws.data, name, exam_columns(ws)).to_pandas()
     labelled: pd.DataFrame = frame[frame["label"].notna() & ~frame["late"]]
     return labelled
+
+
+def exam_columns(ws: Workspace) -> list[str]:
+    """The columns of a row that an exam looks at."""
+    roles = [role for role in ("user", "request") if getattr(ws.config.contract, role)]
+    return ["label", "late", *roles, *ws.config.categorical]
 
 
 def names(frame: pd.DataFrame, role: str) -> npt.NDArray[np.object_] | None:
@@ -203,10 +237,11 @@ def names(frame: pd.DataFrame, role: str) -> npt.NDArray[np.object_] | None:
     return frame[role].astype(object).to_numpy() if role in frame else None
 
 
-def _slices(ws: Workspace, frame: pd.DataFrame, matrix: Matrix) -> dict[str, npt.NDArray[np.object_]]:
+def _slices(
+    ws: Workspace, frame: pd.DataFrame, matrix: Matrix, columns: Sequence[str]
+) -> dict[str, npt.NDArray[np.object_]]:
     """What the exam is cut by: new and returning users, new and known items, and every context with few values."""
     slices = {}
-    columns = ws.recipe.names
     for role, old in (("user", "returning"), ("item", "known")):
         column = f"{role}__since_first"
         if column in columns:

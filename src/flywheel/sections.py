@@ -227,7 +227,8 @@ class Gate(Section):
         50, gt=0, description="exam users below which nothing is decided; only where there are users"
     )
     slice_margin: float = Field(0.02, ge=0, description="a loss this small within a slice counts as none")
-    slice_min_rows: int = Field(300, gt=0, description="slices smaller than this are shown, and decide nothing")
+    slice_min_rows: int = Field(300, gt=0, description="slices smaller than this are shown, and decide nothing alone")
+    exam_uses: int = Field(20, gt=0, description="decisions by other settings on one exam, after which it is used up")
     max_calibration_error: float = Field(0.05, gt=0, description="expected calibration error, binary only")
 
 

@@ -47,6 +47,7 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.learn.gate", "flywheel.learn.history"),
     ("flywheel.learn.gate", "flywheel.learn.prior"),
     ("flywheel.learn.gate", "flywheel.learn.slices"),
+    ("flywheel.learn.history", "flywheel.learn.prior"),
     ("flywheel.learn.matrix", "flywheel.learn.coding"),
     ("flywheel.learn.matrix", "flywheel.learn.custom"),
     ("flywheel.learn.matrix", "flywheel.learn.features"),
@@ -138,7 +139,7 @@ OWNERS = {  # a library, and the modules that may import it
     "prometheus_client": ["flywheel.serve.*"],
     "starlette": ["flywheel.integrations.prefect_server"],
     "typer": ["flows.cli"],
-    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_causes", "flows.show_value"],
+    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_again", "flows.show_causes", "flows.show_value"],
 }
 DISTRIBUTIONS = {  # where a module's name is not that of what is installed for it
     "dvc_data": "dvc",

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.learn.gate import decide
+from flywheel.learn.history import History
 from flywheel.records import Comparison, Evaluation, Finding, Interval, Slice
 from flywheel.sections import Gate
 
@@ -47,8 +48,11 @@ def winners(draw):
     return Evaluation(interval.rows, 100, *sides, overall, (part,))
 
 
-def decided(evaluation, servable=LOADS, policy=None, generation=1):
-    return decide(evaluation, policy or Gate(), kind="binary", servable=servable, champion_generation=generation)
+def decided(evaluation, servable=LOADS, policy=None, generation=1, history=None):
+    known = history or History(ancestor=generation)
+    return decide(
+        evaluation, policy or Gate(), kind="binary", servable=servable, champion_generation=generation, history=known
+    )
 
 
 def spoil_overall(evaluation, field, value):
@@ -102,6 +106,9 @@ def test_promise_5_the_gate_fails_closed(winner, evaluation, generation):
     assert decided(winner, generation=generation).decision == "promote"
     assert decided(evaluation, generation=generation).decision != "promote"
     assert decided(winner, servable=None, generation=generation).decision == "reject"
+    unseen = History(generation + 1)  # an ancestor that is not the champion, and nobody compared with
+    assert decided(winner, generation=generation, history=unseen).decision == "keep"
+    assert decided(winner, generation=generation, history=History(generation, uses=20)).decision == "keep"
 
 
 @given(evaluations())

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from flywheel.learn.gate import decide
+from flywheel.learn.history import History
+from flywheel.learn.prior import Met
 from flywheel.records import Comparison, Evaluation, Finding, Interval, Slice
 from flywheel.sections import Gate
 
@@ -34,8 +36,11 @@ def part(gain, se=0.005, rows=1000, **figures):
     return Slice("user", "new", rows, 100, comparison(gain, se, rows=rows, **figures))
 
 
-def verdict(evaluation, policy=POLICY, *, servable=LOADS, kind="binary", champion_generation=3):
-    return decide(evaluation, policy, kind=kind, servable=servable, champion_generation=champion_generation)
+def verdict(evaluation, policy=POLICY, *, servable=LOADS, kind="binary", champion_generation=3, history=None):
+    known = history or History(ancestor=champion_generation)
+    return decide(
+        evaluation, policy, kind=kind, servable=servable, champion_generation=champion_generation, history=known
+    )
 
 
 def finding(found, name):
@@ -54,7 +59,7 @@ def test_a_clear_gain_is_promoted_and_the_reason_is_the_figures():
 def test_every_finding_has_its_number_threshold_n_and_sentence():
     found = verdict(exam(slices=[part(0.01)]))
     assert [finding.name for finding in found.findings] == [
-        "metrics", "servable", "rows", "users", "margin", "superiority", "calibration", "slice user=new",
+        "metrics", "servable", "rows", "users", "exam", "margin", "superiority", "calibration", "slice user=new",
     ]  # fmt: skip
     assert all(finding.n > 0 and finding.detail and finding.status == "pass" for finding in found.findings)
     assert finding(found, "margin").value == pytest.approx(0.015 - 1.96 * 0.0015)
@@ -317,6 +322,208 @@ def test_a_slice_of_one_user_has_no_interval_and_decides_nothing():
     found = verdict(exam(slices=[replace(part(0.0), comparison=lone)]))
     assert found.decision == "promote"
     assert finding(found, "slice user=new").status == "not enough evidence"
+
+
+def named(value, gain, se=0.005, rows=1000, **figures):
+    return replace(part(gain, se, rows, **figures), column="country", value=value)
+
+
+def test_a_slice_that_could_have_passed_and_did_not_keeps_the_champion():
+    found = verdict(exam(slices=[part(-0.012, se=0.005)]))
+    assert found.decision == "keep"
+    assert found.reason.startswith("not enough evidence: slice user=new: AUC .819 against .831 (−.012, ")
+    assert found.reason.endswith("a loss beyond .02 is not ruled out")
+
+
+def test_a_slice_too_noisy_to_tell_never_passes_and_says_how_many_rows_it_takes():
+    found = verdict(exam(slices=[part(0.03, se=0.008)]))
+    assert finding(found, "slice user=new").status == "not enough evidence"
+    assert finding(found, "slice user=new").detail.endswith(
+        "it takes about 1,300 such rows to tell a loss of .02 from none"
+    )
+    assert found.decision == "promote"
+
+
+def test_just_within_the_power_that_a_slice_needs():
+    assert finding(verdict(exam(slices=[part(0.0, se=0.00713)])), "slice user=new").status == "pass"
+    assert finding(verdict(exam(slices=[part(0.0, se=0.00715)])), "slice user=new").status == "not enough evidence"
+
+
+def test_without_a_slice_margin_no_number_of_rows_is_enough():
+    found = verdict(exam(slices=[part(0.03)]), Gate(slice_margin=0))
+    assert finding(found, "slice user=new").detail.endswith("no number of rows is enough to tell a loss of 0 from none")
+
+
+def test_one_of_many_slices_that_looks_harmed_by_chance_rejects_nothing():
+    harmed = named("gb", -0.0305)  # alone its interval ends just below the margin
+    assert verdict(exam(slices=[harmed])).decision == "reject"
+    others = [named(str(n), 0.001 * n) for n in range(12)]
+    found = verdict(exam(slices=[harmed, *others]))
+    assert found.decision == "keep"
+    assert finding(found, "slice country=gb").status == "not enough evidence"
+
+
+def test_harm_that_is_shown_among_many_slices_rejects_also_in_a_noisy_one():
+    others = [named(str(n), 0.001 * n) for n in range(12)]
+    found = verdict(exam(slices=[*others, named("gb", -0.2, se=0.03)]))
+    assert found.decision == "reject"
+    assert found.reason.startswith("slice country=gb")
+
+
+def test_two_harmed_slices_are_both_found():
+    found = verdict(exam(slices=[named("gb", -0.06), named("fr", -0.05), named("nl", 0.0)]))
+    assert [f.status for f in found.findings if f.name.startswith("slice")] == ["fail", "fail", "pass"]
+
+
+def test_few_users_make_harm_harder_to_show():
+    """With two degrees of freedom the same multiple of the standard error is no proof among ten slices."""
+    wide = replace(part(-0.05).comparison.difference, low=-0.05 - 4.3 * 0.005, high=-0.05 + 4.3 * 0.005)
+    few = replace(named("gb", -0.05), comparison=replace(comparison(-0.05), difference=wide))
+    others = [named(str(n), 0.001 * n) for n in range(9)]
+    assert finding(verdict(exam(slices=[few])), "slice country=gb").status == "fail"
+    assert finding(verdict(exam(slices=[few, *others])), "slice country=gb").status == "not enough evidence"
+    many = [named("gb", -0.05), *others]
+    assert finding(verdict(exam(slices=many)), "slice country=gb").status == "fail"
+
+
+def test_a_slice_that_surely_loses_is_rejected():
+    assert verdict(exam(slices=[part(-0.03, se=0.0)])).decision == "reject"
+    assert verdict(exam(slices=[part(0.03, se=0.0)])).decision == "promote"
+
+
+def test_small_slices_are_pooled_into_one_finding_that_never_passes():
+    small = [named(str(n), gain, se=0.03, rows=rows) for n, (gain, rows) in enumerate([(0.02, 200), (-0.1, 100)])]
+    found = verdict(exam(slices=small))
+    pooled = finding(found, "small slices")
+    assert pooled.status == "not enough evidence"
+    assert (pooled.n, pooled.threshold) == (200, -0.02)
+    assert pooled.value == pytest.approx((2 * 0.02 - 0.1) / 3 - 1.96 * 0.03)
+    assert "2 slices too small to be judged alone, of at most 200 rows: together −.020" in pooled.detail
+    assert "the lowest after shrinkage country=1 −.090: a loss beyond .02 is not shown" in pooled.detail
+    assert found.decision == "promote"
+
+
+def test_one_small_slice_is_no_pool():
+    found = verdict(exam(slices=[part(0.0, se=0.03)]))
+    assert "small slices" not in [f.name for f in found.findings]
+
+
+def test_harm_to_all_small_slices_together_is_rejected():
+    found = verdict(exam(slices=[named(str(n), -0.2, se=0.03, rows=200) for n in range(5)]))
+    assert found.decision == "reject"
+    assert found.reason.startswith("5 slices too small to be judged alone")
+    assert found.reason.endswith("a loss beyond .02 is shown")
+
+
+# the ancestor
+
+
+def test_a_challenger_worse_than_the_ancestor_is_rejected():
+    found = verdict(exam(), history=History(1, comparison(-0.01)))
+    assert found.decision == "reject"
+    assert found.reason == (
+        "the ancestor: AUC .821 against generation 1's .831 (−.010, 95 % −.013 to −.007, 34,001 rows): "
+        "a loss beyond .002 is shown"
+    )
+
+
+def test_a_challenger_that_may_be_worse_than_the_ancestor_keeps_the_champion():
+    found = verdict(exam(), history=History(0, comparison(0.0)))
+    assert found.decision == "keep"
+    assert found.reason.startswith("not enough evidence: the ancestor: AUC .831 against the baseline's .831")
+    assert found.reason.endswith("a loss beyond .002 is not ruled out")
+
+
+def test_a_challenger_no_worse_than_the_ancestor_is_promoted():
+    found = verdict(exam(), history=History(1, comparison(0.003)))
+    assert (found.decision, finding(found, "ancestor").status) == ("promote", "pass")
+
+
+def test_where_the_champion_is_the_ancestor_one_comparison_serves():
+    found = verdict(exam(), history=History(3))
+    assert "ancestor" not in [f.name for f in found.findings]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_difference_to_the_ancestor_that_is_not_known_keeps_the_champion(bad):
+    against = replace(comparison(0.01), difference=replace(comparison(0.01).difference, se=bad))
+    assert verdict(exam(), history=History(1, against)).decision == "keep"
+
+
+def test_an_ancestor_that_could_not_sit_keeps_the_champion_and_says_why_and_what_to_do():
+    found = verdict(exam(), history=History(1, None, "its model.ubj is gone"))
+    assert found.decision == "keep"
+    assert found.reason == (
+        "not enough evidence: the ancestor, generation 1, did not sit the exam: its model.ubj is gone; "
+        "the wheel starts anew from a generation promoted by hand: flywheel promote N --why REASON"
+    )
+    assert "nobody has compared the challenger with it" in verdict(exam(), history=History(0)).reason
+
+
+# what past exams teach
+
+
+def met(*gains, se=0.0025):
+    """Exams of generations 4, 5, … against generation 3."""
+    return tuple(Met(4 + n, 3, comparison(gain, se).difference) for n, gain in enumerate(gains))
+
+
+def test_past_exams_shrink_a_lucky_looking_difference():
+    past = met(-0.002, 0.001, -0.001, 0.0, -0.002, 0.001)
+    alone = verdict(exam(comparison(0.0033, se=0.0025)))
+    shrunk = verdict(exam(comparison(0.0033, se=0.0025)), history=History(3, past=past))
+    assert (alone.decision, shrunk.decision) == ("promote", "keep")
+    told = finding(shrunk, "superiority")
+    assert told.value < 0.8 < finding(alone, "superiority").value
+    assert "as 6 past exams shrink it, better with probability" in told.detail
+    assert "shrink" not in finding(alone, "superiority").detail
+
+
+def test_a_wheel_that_has_kept_improving_is_believed_sooner():
+    rising = History(3, past=met(0.001, 0.002, 0.003, 0.004, 0.005, se=0.001))
+    falling = History(3, past=met(-0.001, -0.002, -0.003, -0.004, -0.005, se=0.001))
+    probabilities = [
+        finding(verdict(exam(comparison(0.002, se=0.0025)), history=history), "superiority").value
+        for history in (rising, falling)
+    ]
+    assert probabilities[0] > 0.9 > 0.5 > probabilities[1]
+
+
+def test_past_exams_that_are_few_or_against_the_baseline_or_unknown_teach_nothing():
+    flat = finding(verdict(exam(comparison(se=0.02))), "superiority")
+    unknown = Met(9, 3, comparison(0.0, se=math.nan).difference)
+    for past in (
+        met(-0.1, -0.1),
+        (*met(-0.1, -0.1), unknown),
+        tuple(replace(one, against=0) for one in met(*[-0.1] * 9)),
+    ):
+        assert finding(verdict(exam(comparison(se=0.02)), history=History(3, past=past)), "superiority") == flat
+    baseline = verdict(exam(comparison(se=0.02)), champion_generation=0, history=History(0, past=met(*[-0.1] * 9)))
+    assert finding(baseline, "superiority").value == flat.value
+
+
+# the exam's shelf life
+
+
+def test_an_exam_that_other_settings_used_asks_for_more():
+    certain = exam(comparison(0.001, se=0.001))
+    assert verdict(certain).decision == "promote"
+    found = verdict(certain, history=History(3, uses=1))
+    assert found.decision == "keep"
+    assert found.reason.endswith("better with probability .84; it takes .90")
+    assert finding(found, "exam").detail == (
+        "1 decision by other settings was made on these windows; an exam bears 20, then it is used up"
+    )
+
+
+def test_an_exam_that_is_used_up_keeps_the_champion():
+    assert finding(verdict(exam(), history=History(3, uses=19)), "exam").status == "pass"
+    found = verdict(exam(), history=History(3, uses=20))
+    assert (found.decision, found.reason) == (
+        "keep",
+        "not enough evidence: 20 decisions by other settings were made on these windows; "
+        "an exam bears 20, then it is used up: wait for newer windows",
+    )
 
 
 # the baseline is a champion like any other

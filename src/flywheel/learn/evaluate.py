@@ -1,11 +1,11 @@
 """One exam: both models on the same rows, every metric, and the paired difference with its interval.
 
 The interval is clustered: rows of one user are not independent evidence. Per-row influences of the difference
-are summed by user; the variance is bias-reduced by each user's share of the rows and its degrees of freedom
-are Satterthwaite's, so a few users with most of the rows widen it (Bell and McCaffrey 2002; it is the
-textbook's clusters − 1 where all have equally many rows). AUC and average precision rest on two samples,
-positives and negatives, whose degrees of freedom combine as Welch's. What the interval covers is shown by
-`tests/benchmarks/interval_coverage.py`.
+(those of AUC are DeLong's, 1988) are summed by user; the variance is bias-reduced by each user's share of the
+rows and its degrees of freedom are Satterthwaite's, so a few users with most of the rows widen it (Bell and
+McCaffrey 2002; it is the textbook's clusters − 1 where all have equally many rows). AUC and average precision
+rest on two samples, positives and negatives, whose degrees of freedom combine as Welch's. What the interval covers is
+shown by `tests/benchmarks/interval_coverage.py`.
 """
 
 from collections.abc import Iterator, Mapping
