@@ -1,10 +1,10 @@
 """Decisions of the past with all that was chosen among: scored again by any generation, as of the state they had."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -34,7 +34,8 @@ class Choices:
     """Decisions whose outcomes are settled, with their candidates as they may be scored.
 
     `rewards` are the labels of a decision by item; `attributes` what an item was last shown with; `of` how many
-    decisions there were, of which these are a sample.
+    decisions there were, of which these are a sample. Candidates with attributes that were never shown are left out,
+    for nobody knows these; `never_shown` is their share.
     """
 
     ws: Workspace
@@ -42,6 +43,7 @@ class Choices:
     rewards: Mapping[str, Mapping[str, float]]
     attributes: Mapping[str, Context]
     of: int
+    never_shown: float
 
     @cached_property
     def there(self) -> Flags:
@@ -74,13 +76,6 @@ class Choices:
         for line, decision in enumerate(self.decisions):
             out[line, : len(decision.shown)] = [slot.propensity for slot in decision.shown]
         return out
-
-    def never_shown(self) -> float:
-        """The share of candidates whose attributes nobody knows, for they were never shown."""
-        if not any(self.attributes.values()):
-            return 0.0
-        asked = Counter(item for decision in self.decisions for item in decision.candidates)
-        return sum(n for item, n in asked.items() if item not in self.attributes) / max(asked.total(), 1)
 
     def worth(self, scores: Floats) -> Floats:
         """What the ranker compares, of scores of shape (decisions, candidates); nothing is worth 0 where none is."""
@@ -117,6 +112,7 @@ class Choices:
 
     def _looked_up(self, recipe: Recipe) -> tuple[Matrix, Flags]:
         """The features of all candidates as of the state of each decision, by a recipe; and of which decisions."""
+        self.ws.matrices(recipe).build([])  # where the cache is gone, or of another version
         states: dict[int, Lookup | None] = {}
         parts: list[Matrix] = []
         found = np.zeros(len(self.decisions), dtype=bool)
@@ -148,7 +144,10 @@ def choices(ws: Workspace, windows: Sequence[str]) -> Choices:
     found = [decision for decision in _made(ws, windows) if decision.id in rewards]
     step = max(1, -(-sum(len(decision.candidates) for decision in found) // MOST))
     kept = tuple(found[::step])
-    return Choices(ws, kept, rewards, _attributes(ws, kept), len(found))
+    attributes = _attributes(ws, kept)
+    known = tuple(_known(decision, attributes) for decision in kept) if any(attributes.values()) else kept
+    asked, left = (sum(len(decision.candidates) for decision in those) for those in (kept, known))
+    return Choices(ws, known, rewards, attributes, len(found), 1 - left / max(asked, 1))
 
 
 def scorer(ws: Workspace, number: int) -> Scorer:
@@ -204,6 +203,10 @@ def _snapshot(recipe: Recipe, known: Known | None) -> Snapshot:
         golden=np.empty((0, len(recipe.names)), np.float32),
         golden_scores=np.empty(0),
     )
+
+
+def _known(decision: Decision, attributes: Mapping[str, Context]) -> Decision:
+    return msgspec.structs.replace(decision, candidates=tuple(i for i in decision.candidates if i in attributes))
 
 
 def _attributes(ws: Workspace, decisions: Sequence[Decision]) -> dict[str, Context]:

@@ -20,7 +20,7 @@ from flywheel.measure.slots import Flags, Lists
 from flywheel.records import Finding
 from flywheel.workspace import Workspace
 
-SAME = 0.05  # by which share a probability may differ from the logged one: of a few candidates too little is known
+SAME = 0.05  # by which share a probability may differ from the logged one: a few candidates are left out
 NO_CANDIDATES = (
     "an imported log says with which probability each row was shown, and not what else might have been: what another "
     "policy would have shown is not known"
@@ -116,9 +116,8 @@ def _told(choices: Choices, kept: Flags, same: Flags) -> list[str]:
         why = f"whose logged probabilities do not come out again, within {SAME:.0%}, when they are made again"
         out.append(f"left out: {(~same[kept]).mean():.1%} of decisions, {why}")
     if any(choices.attributes.values()):
-        never = choices.never_shown()
-        rest = f"; {never:.1%} of candidates never were, and have none" if never else ""
-        out.append(f"attributes of candidates that were not shown are those with which they last were{rest}")
+        never = f"; {choices.never_shown:.1%} never were, and are left out" if choices.never_shown else ""
+        out.append(f"attributes of candidates that were not shown are those with which they last were{never}")
     return out
 
 

@@ -59,7 +59,7 @@ def test_a_generation_is_valued_and_the_value_kept(lived: Workspace) -> None:
     assert found.rows == rows(lived)
     assert found.mean_weight.low < 1 < found.mean_weight.high
     assert evidence.kept(lived, OffPolicy) == found
-    assert "logged by the baseline" in found.says[1]
+    assert any("logged by the baseline" in line for line in found.says)
     if not found.refused:
         assert [one.estimator for one in found.values] == ["ips", "snips", "dr"]
         assert found.gain is not None
@@ -107,7 +107,7 @@ def test_a_state_that_is_kept_no_more_leaves_its_decisions_out(lived: Workspace)
 def test_how_much_to_explore(lived: Workspace) -> None:
     found = exploring.plan(lived, 0.01)
     assert found.current == 0.1
-    assert found.candidates == 12
+    assert found.candidates == pytest.approx(12, abs=0.2)
     assert found.rows == rows(lived)
     assert evidence.kept(lived, Exploration) == found
     few, many = (exploring.plan(lived, gain) for gain in (0.001, 0.5))

@@ -287,3 +287,23 @@ def test_where_people_are_served_own_columns_are_not_offered_what_comes_of_it():
     logged = {**without.model_dump(), "contract": contract | {"event_id": "e", "label_time": "lt"}}
     assert {"position", "propensity"} <= set(Spec(parse(logged)).offered)
     assert Spec(parse(logged | {"serve": {}})).offered == ("ts", "user", "item", "request", "age", "device")
+
+
+def test_what_was_known_as_of_a_window_is_what_was_newest_then(tmp_path, tables):
+    whole = cache(tmp_path / "whole", tables)
+    with pytest.raises(LookupError, match="no window is folded yet"):
+        whole.known(3)
+    whole.build([])
+    for at in range(6):
+        then = cache(tmp_path / str(at), {w: t for w, t in tables.items() if w <= at})
+        then.build([])
+        past, newest = whole.known(at), then.known()
+        assert past.window == newest.window == at
+        assert past.vocabularies == newest.vocabularies
+        for name, (keys, entries) in newest.counters.items():
+            assert past.counters[name][0].tolist() == keys.tolist()
+            for field in entries.dtype.names:
+                assert past.counters[name][1][field].tolist() == entries[field].tolist()
+    assert whole.known(-1) is None
+    with pytest.raises(LookupError, match="not kept apart"):
+        whole.known(6)

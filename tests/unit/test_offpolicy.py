@@ -83,7 +83,8 @@ def test_refused_with_too_few_rows_worth() -> None:
     assert found.values == ()
     assert found.gain is None
     assert "rows' worth, of 500" in found.refused
-    assert found.says == (f"nobody can tell what it would have earned: {found.refused}",)
+    assert found.says[0] == f"nobody can tell what it would have earned: {found.refused}"
+    assert "slots like these would do, or more exploration" in found.says[1]
 
 
 def test_refused_where_the_log_could_never_show_it() -> None:

@@ -132,9 +132,13 @@ class Cache:
             LookupError: the window is not folded yet, or so old that it is not kept apart any more.
         """
         store = self._store()
-        if store.newest is None or (at is not None and at < int(store.notes["first"])):
-            return None
+        if store.newest is None:
+            if at is None:
+                return None
+            raise LookupError("no window is folded yet")
         at = store.newest if at is None else at
+        if at < int(store.notes["first"]):
+            return None
         if not store.newest - store.keep <= at <= store.newest:
             raise LookupError(f"the state as of window {at} is not kept apart")
         vocabularies = {

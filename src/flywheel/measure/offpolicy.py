@@ -115,7 +115,7 @@ def value(log: Log, policy: str) -> OffPolicy:
         unsupported=unsupported,
         mean_weight=mean_weight,
         refused=refused,
-        says=_says(policy, logged, found, gain, refused),
+        says=(*_says(policy, logged, found, gain, refused), *_wants(effective, len(log.reward))),
     )
 
 
@@ -226,6 +226,14 @@ def _says(
         f"log earned {logged.value:.4f}: {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), {verdict}"
     )
     return (first,)
+
+
+def _wants(effective: float, rows: int) -> tuple[str, ...]:
+    """What it would take, where too few rows count."""
+    if effective >= LEAST_EFFECTIVE:
+        return ()
+    needed = float(f"{rows * LEAST_EFFECTIVE / max(effective, 1.0):.1e}")
+    return (f"an exam of about {needed:,.0f} slots like these would do, or more exploration: flywheel explore",)
 
 
 def _strengths(weights: Floats) -> Floats:
