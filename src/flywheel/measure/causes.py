@@ -88,4 +88,6 @@ def extrapolated(sizes: ArrayLike, target: float) -> list[float]:
     """
     x = np.log(np.asarray(sizes, dtype=np.float64))
     off = x - x.mean()
+    if not off.any():  # one size tells nothing of a trend
+        return [1 / len(x)] * len(x)
     return [float(w) for w in 1 / len(x) + (np.log(target) - x.mean()) * off / (off @ off)]

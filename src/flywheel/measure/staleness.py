@@ -51,10 +51,11 @@ def half_life(models: Sequence[Aging], qualities: Floats, covariance: Floats) ->
     misfit = np.array([_misfit([one.effective(h) for one in models], qualities, root) for h in tried])
     best = int(np.argmin(misfit))
     unexplained = max(1.0, float(misfit[best]) / max(1, len(models) - 4))
-    inside = tried[misfit <= misfit[best] + chi2.ppf(0.95, 1) * unexplained]
-    if inside[-1] == tried[-1]:
+    inside = np.flatnonzero(misfit <= misfit[best] + chi2.ppf(0.95, 1) * unexplained)
+    first, last = max(0, inside[0] - 1), inside[-1] + 1  # the ends lie between those tried
+    if last >= GRID - 1:
         return None
-    return Estimate(float(tried[best]), float(inside[0]), float(inside[-1]))
+    return Estimate(float(tried[best]), float(tried[first]), float(tried[last]))
 
 
 def shortened(gains: Mapping[float, Estimate], least: float) -> float | None:
