@@ -219,6 +219,26 @@ def explore(
 
 
 @app.command()
+def gain(as_of: AsOf = None, as_json: Json = False) -> None:
+    """Say whether the wheel turns: the loop gain, which factor binds, and the cheapest levers."""
+    ws = opened()
+    from flows import growing, show_growth
+
+    found = growing.gain(ws, instant(as_of), retrain=True)
+    out(as_json, found, lambda: console().print(show_growth.gain(found)))
+
+
+@app.command()
+def hazards(as_of: AsOf = None, as_json: Json = False) -> None:
+    """Say what the wheel may harm, for those it serves against the holdback."""
+    ws = opened()
+    from flows import growing, show_growth
+
+    found = growing.hazards_of(ws, instant(as_of))
+    out(as_json, found, lambda: console().print(show_growth.hazards(found)))
+
+
+@app.command()
 def promote(generation: Number, why: Why, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Make a generation the champion by hand."""
     move(generation, why, dry_run=dry_run, as_json=as_json)

@@ -258,10 +258,13 @@ def gain() -> Gain:
     )
     return Gain(
         as_of=AT,
+        turns=20,
+        turn_days=7.0,
         data_per_user=around(0.97, 0.05),
         quality_per_data=around(0.11, 0.03),
         users_per_quality=around(2.6, 1.1),
         gain=Estimate(0.277, 0.13, 0.45),
+        one_turn=Estimate(0.021, 0.009, 0.035),
         verdict="amplifying",
         binding="quality per data",
         users_added=Estimate(702, 410, 1_004),

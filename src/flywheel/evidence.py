@@ -197,16 +197,24 @@ class Period:
 
 @dataclass(frozen=True)
 class Gain:
-    """The loop gain G: the share of a shock in users that comes back as more users after one turn."""
+    """The loop gain G: the share of a shock in users that comes back as more users.
+
+    All of it is over the span that a champion has served, `turns` of so many days, but for `one_turn`: G of the newest
+    turn alone. None where the evidence does not reach. `users_added` are those of a turn of late that are there
+    because of the wheel: the exposed less the holdback, scaled to as many.
+    """
 
     as_of: datetime
-    data_per_user: Estimate
-    quality_per_data: Estimate
-    users_per_quality: Estimate
-    gain: Estimate
+    turns: int
+    turn_days: float
+    data_per_user: Estimate | None
+    quality_per_data: Estimate | None
+    users_per_quality: Estimate | None
+    gain: Estimate | None
+    one_turn: Estimate | None
     verdict: Turning
     binding: str
-    users_added: Estimate
+    users_added: Estimate | None
     levers: tuple[str, ...]  # the cheapest first
     periods: tuple[Period, ...]
     says: tuple[str, ...]

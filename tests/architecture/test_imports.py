@@ -60,6 +60,8 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.measure.causes", "flywheel.measure.contrasts"),
     ("flywheel.measure.contrasts", "flywheel.learn.evaluate"),
     ("flywheel.measure.contrasts", "flywheel.learn.metrics"),
+    ("flywheel.measure.hazards", "flywheel.measure.sequences"),
+    ("flywheel.measure.levers", "flywheel.measure.growth"),
     ("flywheel.measure.planning", "flywheel.measure.offpolicy"),
     ("flywheel.measure.planning", "flywheel.measure.slots"),
     ("flywheel.measure.report", "flywheel.measure.page.account"),
@@ -139,7 +141,7 @@ OWNERS = {  # a library, and the modules that may import it
     "prometheus_client": ["flywheel.serve.*"],
     "starlette": ["flywheel.integrations.prefect_server"],
     "typer": ["flows.cli"],
-    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_again", "flows.show_causes", "flows.show_value"],
+    "rich": ["flows.bars", "flows.cli", "flows.show", "flows.show_again", "flows.show_causes", "flows.show_growth", "flows.show_value"],
 }
 DISTRIBUTIONS = {  # where a module's name is not that of what is installed for it
     "dvc_data": "dvc",

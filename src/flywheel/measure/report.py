@@ -91,11 +91,12 @@ def _stats(known: Known) -> list[tuple[str, str]]:
     """The figures at the top, each with what it is."""
     found: list[tuple[str, str]] = []
     gain, g = known.gain, known.serving
-    if gain is not None:
+    if gain is not None and gain.gain is not None:
         said = places(gain.gain.high - gain.gain.low)
         low, high = (number(v, said) for v in (gain.gain.low, gain.gain.high))
         found.append((number(gain.gain.value, said), f"loop gain ({low} to {high})"))
         found.append((gain.binding or "—", "is what binds"))
+    if gain is not None and gain.users_added is not None:
         low, high = (number(v, 0, sign=True) for v in (gain.users_added.low, gain.users_added.high))
         found.append((number(gain.users_added.value, 0, sign=True), f"users the wheel added ({low} to {high})"))
     if g is not None and known.metric in g.metrics:

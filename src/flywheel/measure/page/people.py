@@ -53,9 +53,10 @@ def factors(gain: Gain) -> Figure:
         Row(f"{label}, which binds" if label == gain.binding else label, found, estimate(found),
             "accent" if label == gain.binding else "quiet")
         for label, found in named
+        if found is not None
     ]  # fmt: skip
-    rows.append(Row("loop gain, their product", gain.gain, estimate(gain.gain), "ink"))
-    says = gain.says[0] if gain.says else f"Loop gain {estimate(gain.gain)}: {gain.verdict}."
+    rows += [] if gain.gain is None else [Row("loop gain, their product", gain.gain, estimate(gain.gain), "ink")]
+    says = gain.says[0] if gain.says else f"The wheel: {gain.verdict}."
     drawing = intervals(rows, axis="share by which one grows for each share of the other", what=says,
                         rules=((0.0, "nothing"), (1.0, "in proportion")))  # fmt: skip
     return Figure(says, drawing, Table(("factor", "value (interval)"), [(r.label, r.says) for r in rows]))
