@@ -127,31 +127,42 @@ def turn(
 
 
 @app.command()
-def backfill(
+def backfill(  # noqa: PLR0913 -- an option each
     every: Annotated[str, typer.Option(help="A generation every so much event time, such as 28d.")] = "28d",
-    start: Annotated[str | None, typer.Option("--from", help="The first instant to act as of.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="The last instant to act as of.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="The first instant to act as of, or window.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="The last instant to act as of; of windows the end.")] = None,
+    stage: Annotated[str, typer.Option(help="windows, features or generations.")] = "generations",
+    reprocess: Annotated[str, typer.Option(help="Of windows: missing, failed, changed or all.")] = "missing",
+    max_active: Annotated[int, typer.Option(help="So many windows at once.", min=1)] = 1,
+    recipe: Annotated[Path | None, typer.Option(help="Try another flywheel.toml or features.py in the past.")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Move the champion as the gate says.")] = False,
     dry_run: DryRun = False,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
-    """Make past windows and generations as they would have been; it resumes where it stopped."""
+    """Make past windows, features or generations again, or as they would have been; it resumes where it stopped."""
     ws = opened()
-    from flows import run, show
+    from flows import run
 
     times = None if start is None else instant(start), None if end is None else instant(end)
-    made = run.backfill(ws, every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress)
-    out(as_json, made, lambda: console().print(show.steps(made)))
+    what = {"stage": stage, "reprocess": reprocess, "max_active": max_active, "recipe": recipe}
+    made, error = run.backfill(
+        ws, every, times, promote=promote, dry_run=dry_run, wait=wait, on_progress=progress, **what
+    )
+    from flows import show_backfill
+
+    out(as_json, made, lambda: console().print(show_backfill.backfilled(made)))
+    if error is not None:
+        raise error
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Say where the wheel stands: windows, ledger, yield and leaks, champion."""
+    """Say what is going on: what runs, the last turn, the champion, the data; also while everything is down."""
     ws = opened()
-    from flows import inspect, show
+    from flows import show, standing
 
-    found = inspect.status(ws)
+    found = standing.status(ws)
     out(as_json, found, lambda: console().print(show.status(found)))
 
 
@@ -186,9 +197,22 @@ def decide(generation: Number, as_of: AsOf = None, as_json: Json = False) -> Non
 
 
 @app.command()
-def compare(a: Number, b: Number, as_json: Json = False) -> None:
-    """Put two generations side by side: data, recipe, exam and metrics."""
+def compare(
+    a: Number,
+    b: Number,
+    why: Annotated[
+        bool, typer.Option("--why", help="Split the difference into causes; trains again, in minutes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Put two generations side by side: data, recipe, exam and metrics; with --why, what made the difference."""
     ws = opened()
+    if why:
+        from flows import attributing, show_causes
+
+        split = attributing.why(ws, a, b, on_progress=progress)
+        out(as_json, split, lambda: console().print(show_causes.why(split)))
+        return
     from flows import inspect, show
 
     told = inspect.compare(ws, a, b)
@@ -219,6 +243,22 @@ def explore(
 
 
 @app.command()
+def curve(
+    as_of: AsOf = None,
+    more: Annotated[int | None, typer.Option(help="What so many rows more would add.", min=1)] = None,
+    target: Annotated[float | None, typer.Option(help="The rows that it takes to reach such a quality.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure quality against data at one instant, and foretell what more data would add."""
+    ws = opened()
+    from flows import curving, show_curve
+
+    found, answers = curving.asked(ws, instant(as_of), more, target, on_progress=progress)
+    told = {**asdict(found), "answers": answers}
+    out(as_json, told, lambda: console().print(show_curve.curve(found, answers)))
+
+
+@app.command()
 def gain(as_of: AsOf = None, as_json: Json = False) -> None:
     """Say whether the wheel turns: the loop gain, which factor binds, and the cheapest levers."""
     ws = opened()
@@ -236,6 +276,16 @@ def hazards(as_of: AsOf = None, as_json: Json = False) -> None:
 
     found = growing.hazards_of(ws, instant(as_of))
     out(as_json, found, lambda: console().print(show_growth.hazards(found)))
+
+
+@app.command()
+def stale(as_of: AsOf = None, as_json: Json = False) -> None:
+    """Say how fast models and rows age, and whether dropping old rows helps; trains again, in minutes."""
+    ws = opened()
+    from flows import aging, show_causes
+
+    found = aging.stale(ws, instant(as_of), on_progress=progress)
+    out(as_json, found, lambda: console().print(show_causes.staleness(found)))
 
 
 @app.command()
@@ -335,6 +385,29 @@ def serve(
     from flows import serving
 
     serving.serve(ws, host, port, lambda url: say(f"answering on {url}; see {url}/openapi.json. Stop with Ctrl-C."))
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="To answer people on; 0 picks a free one.")] = 8000,
+    prefect_port: Annotated[int, typer.Option(help="Of Prefect's pages.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Of MLflow's pages.")] = 5000,
+) -> None:
+    """Run all that a wheel needs to turn by itself: schedules, pages, and the server, on this machine's own address."""
+    ws = opened()
+    from flows import up as supervised
+
+    supervised.up(ws, {"server": port, "prefect": prefect_port, "mlflow": mlflow_port}, say)
+
+
+@app.command()
+def deploy(pool: Annotated[str, typer.Option(help="The process work pool; made if there is none.")] = "local") -> None:
+    """Register collect, turn and backfill with Prefect, for the workers of a pool to run."""
+    ws = opened()
+    from flows import registering
+
+    say("\n".join(registering.deploy(ws, pool)))
+    say(f"next: prefect worker start --pool {pool}")
 
 
 @app.command()

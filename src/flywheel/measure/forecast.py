@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
 from flywheel.evidence import Estimate
@@ -52,7 +51,7 @@ class Mixture:
     def below(self, value: Floats | float) -> Floats:
         """The chance at each place to be at or below a value, shape (places,)."""
         narrow = self.expected + (value - self.expected) / self.scale
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             z = (narrow - self.mean) / self.error
         return self.weight @ np.where(np.isnan(z), 1.0, ndtr(z))
 
