@@ -52,8 +52,7 @@ def report(ws: Workspace, out: Path | None = None) -> Reported:
 def log(ws: Workspace, generation: int) -> Path:
     """Write the page, and put it with the generation's run in MLflow; where it is in the workspace."""
     path = Path(report(ws).path)
-    html = path.read_text(encoding="utf-8")
-    mlflow_pages.log(deciding.open_store(ws), deciding.generation(ws, generation), html)
+    mlflow_pages.log(deciding.open_store(ws), deciding.generation(ws, generation), path)
     return path
 
 

@@ -100,7 +100,7 @@ def ledger(windows: int = 140, *, outcomes: bool = True) -> tuple[LedgerLine, ..
     lines = []
     for n in range(windows):
         start = START + timedelta(days=n)
-        rows = round(350 * 1.009**n)
+        rows = round(350 * 1.009 ** min(n, 400))
         leaks = {"duplicate": n % 3, "quarantined": 12 if n == 40 else 0, "unlabelled": 0, "late": n % 7}
         joined = rows // 4
         settled = Outcomes(joined + 9, joined, 3, 1, 1, 4) if outcomes else Outcomes()

@@ -9,8 +9,10 @@ import pytest
 
 from flywheel.errors import ConfigError
 from flywheel.serve.access import Tokens
-from flywheel.serve.server import serve
+from flywheel.serve.server import running, serve
 from flywheel.serve.serving import Serving
+from flywheel.sources.group_commit import GroupCommit
+from flywheel.sources.inbox import Inbox
 from tests.integration.door_world import (
     CONFIG,
     Client,
@@ -183,7 +185,7 @@ def test_what_mlflow_clients_ask_first_is_there(open_shop: Shop) -> None:
 
 
 def test_other_paths_and_methods_are_refused_in_the_same_form(open_shop: Shop) -> None:
-    assert open_shop.client("GET", "/").status == 404
+    assert open_shop.client("GET", "/nowhere").status == 404
     wrong = open_shop.client("GET", "/v1/rank")
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
     assert wrong.error
@@ -241,3 +243,25 @@ def test_a_port_that_is_taken_is_told(open_shop: Shop) -> None:
     port = int(open_shop.url.rpartition(":")[2])
     with pytest.raises(ConfigError, match="cannot be answered on"):
         serve(CONFIG, Serving(ranker(), told(), clock=now), Nothing(), port=port)  # type: ignore[arg-type]
+
+
+def test_the_front_page_is_the_newest_report_or_says_how_to_make_one(tmp_path: Path) -> None:
+    pages = [b""]
+    inbox = Inbox.open(None, tmp_path)
+    serving = Serving(ranker(), told(), clock=now)
+    tokens = Tokens(rank=RANK, ingest=INGEST)
+    with (
+        running(CONFIG, serving, GroupCommit(inbox), tokens, lambda: pages[-1]) as url,
+        closing(Client(url)) as stranger,
+        closing(Client(url, RANK)) as client,
+    ):
+        assert stranger("GET", "/").status == 401
+        first = client("GET", "/")
+        pages.append(b"<!doctype html><p>it turns</p>")
+        second = client("GET", "/")
+    inbox.close()
+    assert first.status == second.status == 200
+    assert b"flywheel report" in first.body
+    assert second.body == pages[-1]
+    assert second.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in second.headers["content-security-policy"]

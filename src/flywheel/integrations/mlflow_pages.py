@@ -1,12 +1,16 @@
 """The page that a turn leaves with its generation."""
 
-from flywheel.integrations.mlflow_store import Store, answering
+from pathlib import Path
+
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Generation
 
-NAME = "report.html"
 
-
-def log(store: Store, generation: Generation, html: str) -> None:
-    """Put a page beside the other artifacts of a generation's run, which MLflow shows as it is."""
-    with answering(store.root):
-        store.client.log_text(generation.run_id, html, NAME)
+def log(store: Store, generation: Generation, page: Path) -> None:
+    """Put a page beside the other artifacts of a generation's run, under its own name; MLflow shows it as it is."""
+    with store.answering():
+        uri = store.client.get_run(generation.run_id).info.artifact_uri
+        # the client itself remembers for good where a run's artifacts went first, also of a workspace that moved
+        get_artifact_repository(uri).log_artifact(str(page))  # type: ignore[no-untyped-call]

@@ -21,6 +21,7 @@ TURNS: dict[Turning, str] = {
     "reversing": "The wheel turns backwards.",
     "not enough evidence": "Nobody can tell yet whether the wheel turns.",
 }
+ALONE = "default-src 'none'; style-src 'unsafe-inline'"  # whatever is in here, nothing is fetched or run
 SPANS = {1: "a day", 7: "a week", 14: "a fortnight"}
 PARTS = (verdicts, quality, growth, ledger, why, staleness, network, slices, hazards, offpolicy, lineage)
 
@@ -34,6 +35,7 @@ def page(known: Known) -> str:
     head = join(
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup('<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'),
+        tag("meta", http_equiv="Content-Security-Policy", content=ALONE),
         tag("title", title),
         tag("style", style()),
     )

@@ -22,7 +22,9 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value."""
+        """The pixel of a value; what is infinite stands at the edge."""
+        if math.isinf(value):
+            return self.end if value > 0 else self.start
         low, high, at = (
             (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         )

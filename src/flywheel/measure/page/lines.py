@@ -1,8 +1,9 @@
 """A chart of lines: values along an axis, with bands or whiskers, and each line's name at its end."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from math import isfinite, isnan
 from typing import Literal
 
 from flywheel.measure.page.axes import Drawing, Scale, apart, around, log_ticks, ticks
@@ -76,6 +77,7 @@ def lines(
     rules: Sequence[tuple[float, str]] = (),
 ) -> Drawing:
     """A chart of lines; `rules` are heights that matter, each with its name, and `what` says all in a sentence."""
+    series = [replace(s, points=[_drawn(p) for p in s.points if isfinite(p.x) and isfinite(p.y)]) for s in series]
     series = [s for s in series if s.points]
 
     def draw(width: float) -> Markup:
@@ -121,6 +123,12 @@ def mark(x: float, y: float, kind: Mark, look: Look, says: str = "", radius: flo
         path = f"M{x - r:.1f} {y - r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}l{-2 * r:.1f} {2 * r:.1f}"
         return tag("path", *told, d=path, class_=f"cross {look}")
     return tag("circle", *told, cx=x, cy=y, r=radius, class_=f"{kind} {look}")
+
+
+def _drawn(p: Point) -> Point:
+    """A point as it can be drawn: without an interval of which an end is no number."""
+    ends = (p.low, p.high)
+    return replace(p, low=None, high=None) if any(v is not None and isnan(v) for v in ends) else p
 
 
 def _frame(

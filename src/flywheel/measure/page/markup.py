@@ -2,6 +2,8 @@
 
 from html import escape
 
+VOID = ("br", "meta")
+
 
 class Markup(str):
     """Text that is HTML or SVG already."""
@@ -22,7 +24,7 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{said}>{join(*children)}</{name}>")
+    return Markup(f"<{name}{said}>" if name in VOID else f"<{name}{said}>{join(*children)}</{name}>")
 
 
 def join(*parts: str) -> Markup:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, isnan
 
 from flywheel.evidence import Estimate
 from flywheel.measure.page.axes import Drawing, Scale, around, ticks
@@ -59,11 +60,14 @@ def pairs(rows: Sequence[Pair], *, ours: str, theirs: str, what: str) -> Drawing
         parts = []
         for n, row in enumerate(rows):
             y = 30 + tall * (n + 0.5)
-            scale = Scale(0, 1.08 * max(abs(row.ours), abs(row.theirs), 1e-12), labels, width - notes - 8)
+            most = max([abs(v) for v in (row.ours, row.theirs) if isfinite(v)], default=0.0)
+            scale = Scale(0, 1.08 * (most or 1.0), labels, width - notes - 8)
             a, b = scale(abs(row.theirs)), scale(abs(row.ours))
             at = y + 14 if width < NARROW else y
             parts += _stacked(row, y) if width < NARROW else _captions(row.label, row.says, y, width, row.look)
             parts.append(tag("line", x1=scale.start, x2=scale.end, y1=at, y2=at, class_="grid"))
+            if not (isfinite(row.ours) and isfinite(row.theirs)):
+                continue
             parts.append(tag("line", x1=a, x2=b, y1=at, y2=at, class_=f"thick {row.look}"))
             parts += [mark(a, at, "ring", "quiet", theirs, 5), mark(b, at, "dot", row.look, ours, 5)]
         key = [mark(labels + 6, 12, "dot", "accent", radius=5), text(labels + 16, 16, ours, "tick")]
@@ -115,6 +119,8 @@ def _row(row: Row, scale: Scale, y: float, width: float) -> Markup:
     at = y + 9 if width < NARROW else y
     low, high = scale(row.found.low), scale(row.found.high)
     parts = _captions(row.label, row.says, y, width, row.look)
+    if any(map(isnan, (low, high, row.found.value))):
+        return join(*parts)  # it is said, and cannot be drawn
     if row.base is not None:
         a, b = sorted((scale(row.base), scale(row.found.value)))
         parts.append(tag("rect", x=a, y=at - 7, width=max(b - a, 1), height=14, class_=f"bar {row.look}"))
