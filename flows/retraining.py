@@ -22,11 +22,6 @@ Mask = npt.NDArray[np.bool_]
 
 HELD = 2 << 30  # bytes of matrices that are kept in memory while samples of them are fitted
 
-Hashes = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
-
-HELD = 2 << 30  # bytes of matrices that are kept in memory while samples of them are fitted
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -56,43 +51,6 @@ def panel(ws: Workspace, windows: tuple[str, ...], recipe: Recipe | None = None)
     frame = pd.concat([learning.exam_rows(ws, name) for name in windows], ignore_index=True)
     users, requests = (learning.names(frame, role) for role in ("user", "request"))
     return Panel(frame["label"].to_numpy(), users, requests, learning.matrix_of(ws, windows, recipe or ws.recipe))
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """The training rows of some windows, to fit on many samples of them: batches, columns, and whose each row is.
-
-    `who` and `which` are a hash of the user (0 for nobody) and of the event of each row, a function a window.
-    """
-
-    batches: tuple[Batch, ...]
-    columns: Columns
-    who: tuple[Callable[[], Hashes], ...]
-    which: tuple[Callable[[], Hashes], ...]
-
-    def within(self, sample: Sample) -> list[Mask]:
-        """Which rows of each window are in a sample."""
-        return [_within(sample, who, which) for who, which in zip(self.who, self.which, strict=True)]
-
-    def users(self, within: Sequence[Mask]) -> int:
-        """How many users some rows have; 0 where none are known."""
-        found = [who()[at] for who, at in zip(self.who, within, strict=True)]
-        return int(np.count_nonzero(np.unique(np.concatenate(found))))
-
-
-def pool(ws: Workspace, windows: tuple[str, ...], cache: Cache | None = None) -> Pool:
-    """The training rows of closed windows, columns by `cache` or by today's recipe; read once, if memory allows."""
-    cache = cache or ws.matrices()
-    grid = ws.config.windows.grid
-    cache.build([grid.parse(name) for name in windows])
-    batches = [learning.batch(ws, cache, name) for name in windows]
-    recipe = cache.recipe
-    if 4 * len(recipe.names) * sum(len(batch.labels) for batch in batches) <= HELD:
-        batches = [Batch(batch.window, batch.labels, memory(batch.load)) for batch in batches]
-    columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(windows[-1])))
-    role = next((role for role in ("user", "request") if getattr(ws.config.contract, role)), "event_id")
-    who, which = (tuple(memory(partial(_hashed, ws, name, key)) for name in windows) for key in (role, "event_id"))
-    return Pool(tuple(batches), columns, who, which)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +126,11 @@ def chosen(ws: Workspace, sample: Sample, name: str) -> Mask:
     return _within(sample, partial(_hashed, ws, name, role), partial(_hashed, ws, name, "event_id"))
 
 
+def among(names: "pd.Series[str]", users: float, draw: int = 0) -> Mask:
+    """Which of these users are in a share of all of them, as in a sample of that draw."""
+    return _unit(_hashes(names), 2 * draw) < users
+
+
 def _within(sample: Sample, who: Callable[[], Hashes], which: Callable[[], Hashes]) -> Mask:
     within = _unit(who(), 2 * sample.draw) < sample.users
     if sample.rows < 1:
@@ -182,7 +145,11 @@ def _taken(whole: Batch, at: Mask) -> Matrix:
 def _hashed(ws: Workspace, name: str, column: str) -> Hashes:
     """A number for each training row's name in a column, the same wherever the name occurs; 0 for none."""
     found = dataset.read_window(ws.data, name, [column]).column(column).to_pandas()
-    codes, known = pd.factorize(found[learning.usable(ws, name)])
+    return _hashes(found[learning.usable(ws, name)])
+
+
+def _hashes(names: "pd.Series[str]") -> Hashes:
+    codes, known = pd.factorize(names)
     hashes = pd.util.hash_array(np.asarray(known, dtype=object), categorize=False)
     return np.append(np.maximum(hashes, 1), np.uint64(0))[codes]
 

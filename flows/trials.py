@@ -56,10 +56,11 @@ def run(trials: Mapping[str, Trial], exams: Mapping[str, Exam], metric: str) -> 
     rows: dict[str, int] = {}
     tell("models", 0, len(trials) * SEEDS)
     for place, (name, trial) in enumerate(trials.items()):
+        held = retraining.pool(trial.ws, trial.samples[0].windows, trial.cache)
         fitted = []
         for seed, sample in enumerate(trial.samples):
             first = trial.ws.config.train.seed
-            fitted.append(retraining.fit(trial.ws, sample, seed=first + seed, cache=trial.cache))
+            fitted.append(retraining.fit_from(trial.ws, held, sample, seed=first + seed))
             tell("models", place * SEEDS + seed + 1, len(trials) * SEEDS)
         rows[name] = round(sum(one.rows for one in fitted) / SEEDS)
         for exam, panel in trial.panels.items():
