@@ -307,3 +307,13 @@ def test_what_was_known_as_of_a_window_is_what_was_newest_then(tmp_path, tables)
     assert whole.known(-1) is None
     with pytest.raises(LookupError, match="not kept apart"):
         whole.known(6)
+
+
+def test_a_state_is_known_for_as_long_as_it_is_kept_apart_however_it_was_built(tmp_path):
+    many = {w: rows(w) for w in range(14)}
+    made = cache(tmp_path, many)
+    made.build([])
+    oldest = 13 - LAG - matrix.TURN_WINDOWS
+    assert made.known(oldest).window == oldest
+    with pytest.raises(LookupError, match="not kept apart"):
+        made.known(oldest - 1)

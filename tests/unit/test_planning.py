@@ -99,3 +99,9 @@ def test_what_is_left_unexplained_counts_users_not_rows() -> None:
     shared = replace(together, reward=np.repeat(reward[:100], 3, axis=0))
     assert planning.unexplained(alone) == pytest.approx(1, rel=0.15)
     assert planning.unexplained(shared) == pytest.approx(3**0.5, rel=0.2)
+
+
+def test_a_challenger_like_the_champion_is_told_from_it_at_once() -> None:
+    alike = planning.explored(lists(error=0, slots=4), Serve(), TRAFFIC, 0.1)
+    assert alike.detectable == pytest.approx(0, abs=1e-9)
+    assert alike.effective == pytest.approx(1)
