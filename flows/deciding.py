@@ -13,6 +13,7 @@ import tomlkit
 
 from flows import learning
 from flows.failpoints import failpoint
+from flows.journal import tell
 from flows.learning import Examined, Scorer
 from flows.lock import locked
 from flywheel import config as settings
@@ -226,6 +227,7 @@ def move_by_hand(ws: Workspace, number: int | None, *, why: str, dry_run: bool) 
             raise RegistryError(f"generation {number} is the champion already", next="flywheel generations")
         if not dry_run:
             _apply(ws, state, plan, action, who, why, when)
+            tell("rolled back" if number is None else "promoted", generation=move.after, before=move.before, reason=why)
         return move
 
 

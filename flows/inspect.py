@@ -8,34 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from flows import deciding, replaying
+from flows.standing import Status as Status
+from flows.standing import outcomes as outcomes
+from flows.standing import status as status
 from flywheel.data import dataset
 from flywheel.errors import ConfigError
 from flywheel.integrations import mlflow_registry, mlflow_tracking
 from flywheel.records import Finding, Generation, Move
-from flywheel.sources.inbox import Inbox
-from flywheel.sources.inbox_reading import Account, account
 from flywheel.sources.spool import Spool
 from flywheel.workspace import Workspace
 
 TABLE_KEYS = ("generation", "as_of", "train_rows", "train_users", "exam_rows", "metrics", "verdict", "reason", "alias")
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a wheel stands."""
-
-    product: str
-    windows: int
-    newest_window: str
-    totals: dataset.Totals
-    still_open: int
-    waiting_rejected: int
-    outcomes: Account | None
-    generations: int
-    unfinished: int
-    champion: int
-    previous: int
-    moves: list[Move]
 
 
 @dataclass(frozen=True)
@@ -73,44 +56,6 @@ class Compared:
     a: int
     b: int
     differences: dict[str, tuple[Any, Any]]
-
-
-def status(ws: Workspace) -> Status:
-    """Where the wheel stands, by its own records."""
-    ledger = ws.ledger()
-    consumed = frozenset(shard for line in ledger for shard in line.shards)
-    spool = Spool(ws.inbox, ws.config.windows.grid)
-    store = deciding.open_store(ws)
-    state = mlflow_registry.state(store)
-    return Status(
-        product=ws.config.product.name,
-        windows=len(ledger),
-        newest_window=ledger[-1].window if ledger else "",
-        totals=dataset.totals(ledger),
-        still_open=sum(spool.still_open(consumed).values()),
-        waiting_rejected=spool.rejected_open(consumed),
-        outcomes=outcomes(ws, spool),
-        generations=len(state.generations),
-        unfinished=mlflow_tracking.unfinished(store),
-        champion=state.champion,
-        previous=state.previous,
-        moves=mlflow_registry.moves(store),
-    )
-
-
-def outcomes(ws: Workspace, spool: Spool) -> Account | None:
-    """What became of every outcome that ever arrived; None where nobody is served.
-
-    Raises:
-        IntegrityError: it does not add up.
-    """
-    if ws.config.serve is None:
-        return None
-    inbox = Inbox.open(ws.config.inbox_url, ws.root)
-    try:
-        return account(inbox, [taken.mark for taken in spool.deliveries()])
-    finally:
-        inbox.close()
 
 
 def ahead(ws: Workspace, as_of: datetime) -> Ahead:

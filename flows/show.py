@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,7 +11,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from flows.backfill import Step
-    from flows.inspect import Ahead, Closed, Compared, Explained, Status
+    from flows.inspect import Ahead, Closed, Compared, Explained
+    from flows.standing import Status
     from flows.turn import Turned
     from flywheel.infer import Proposal
     from flywheel.simulator.society import Figures
@@ -123,20 +124,60 @@ def steps(done: Sequence[Step]) -> RenderableType:
 
 
 def status(found: Status) -> RenderableType:
-    """Where a wheel stands, in ten lines."""
+    """What is going on, in about ten lines."""
     waiting = f"{found.still_open:,} events in open windows, {found.waiting_rejected:,} refused rows"
+    champion = f"{named(found.champion)}, before it {named(found.previous)}"
+    made = f"{found.generations:,}, and {found.unfinished:,} attempts that came to nothing"
     lines = [
         ("product", found.product),
+        ("now", doing(found)),
+        ("last turn", came_to(found.last_turn) if found.last_turn else "—"),
+        ("by itself", by_itself(found)),
+        *([("registry", Text(found.registry, style="red"))] if found.registry else [("champion", champion)]),
+        *([("last move", moved(move)) for move in found.moves[-1:]]),
+        ("generations", f"{made}; {grew(found)}"),
         ("windows", f"{found.windows:,} closed, the newest {found.newest_window or '—'}"),
         ("dataset", str(found.totals)),
         ("inbox", waiting),
         *([("outcomes", accounted(found.outcomes))] if found.outcomes else []),
-        ("generations", f"{found.generations:,}, and {found.unfinished:,} attempts that came to nothing"),
-        ("champion", named(found.champion)),
-        ("previous", named(found.previous)),
+        *([("serving", served(found.snapshot))] if found.snapshot else []),
     ]
-    lines += [("last move", moved(move)) for move in found.moves[-1:]]
     return table("", "", rows=lines)
+
+
+def doing(found: Status) -> str | Text:
+    """What runs, or was killed, or that nothing does."""
+    if found.killed:
+        return Text(f"{found.killed}, was killed; flywheel turn goes on from where it was", style="yellow")
+    return found.now or "nothing runs"
+
+
+def came_to(line: Mapping[str, str]) -> str:
+    """A line of the journal that says how a run ended."""
+    generation = f"generation {line['generation']} " if line.get("generation") and line["step"] != "skipped" else ""
+    return f"{line['time'][:16].replace('T', ' ')}Z {generation}{line['step']}: {line.get('reason', '')}"
+
+
+def by_itself(found: Status) -> str:
+    """Whether `flywheel up` runs, and when the wheel turns next."""
+    if found.up is None:
+        return "flywheel up does not run"
+    ill = [name for name, part in found.up.get("parts", {}).items() if not part["healthy"]]
+    well = f"not answering: {', '.join(ill)}" if ill else "all answer"
+    next_turn = f"next turn {found.next_turn:%Y-%m-%d %H:%M}Z" if found.next_turn else "turns only when asked"
+    return f"flywheel up, process {found.up.get('pid')} since {found.up.get('since')}; {well}; {next_turn}"
+
+
+def grew(found: Status) -> str:
+    """How much more there is to learn from than at the last generation."""
+    if found.growth is None:
+        return "rows enough for the first one"
+    return f"rows {found.growth:+.0%} since the last" + (f", turns at {found.asks_at:+.0%}" if found.asks_at else "")
+
+
+def served(snapshot: Mapping[str, Any]) -> str:
+    """What is served from, and since when."""
+    return f"{named(snapshot['generation'])}, written {snapshot['written']:%Y-%m-%d %H:%M:%S}Z"
 
 
 def accounted(found: Account) -> str:

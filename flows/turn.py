@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from flows import closing, deciding, inspect, learning, served
+from flows.journal import tell, turning
 from flows.lock import locked
 from flywheel.errors import BlockedError, DataError
 from flywheel.integrations.prefect_api import publish_table
@@ -96,7 +97,7 @@ def turn(
     as_of: datetime,
     trigger: str = "schedule",
     promote_champion: bool = True,
-    wait: bool = False,
+    wait: bool | float = False,
 ) -> Turned:
     """Turn the wheel once, as of an instant."""
     ws = Workspace.open(workspace)
@@ -110,7 +111,7 @@ def turn(
 
 
 @flow(name="collect", flow_run_name="collect as of {as_of}", log_prints=False)
-def collect_only(workspace: Path, as_of: datetime, wait: bool = False) -> int:
+def collect_only(workspace: Path, as_of: datetime, wait: bool | float = False) -> int:
     """Close what may be closed and bring the state up to it, without a generation; how many windows."""
     ws = Workspace.open(workspace)
     with locked(ws.cache, "collect", wait=wait):
@@ -123,9 +124,11 @@ def collect_only(workspace: Path, as_of: datetime, wait: bool = False) -> int:
 
 def _close(ws: Workspace, as_of: datetime) -> tuple[int, str]:
     """Take what arrived and close what may be closed; how many windows, and the md5 of the dataset."""
-    collect(ws.root, as_of, max(as_of, datetime.now(UTC)))
+    tell("collected", rows=collect(ws.root, as_of, max(as_of, datetime.now(UTC))))
     closed = close_until(ws, as_of)
+    tell("closed", windows=closed)
     md5 = version(ws.root) if ws.ledger() else ""
+    tell("versioned", data=md5)
     if ws.config.serve and ws.ledger():
         compare(ws.root)
     return closed, md5
@@ -142,7 +145,7 @@ def close_until(ws: Workspace, as_of: datetime) -> int:
 
 
 def revolve(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehearse: bool = False) -> Turned:
-    """From closed windows to a decision.
+    """From closed windows to a decision, which the journal is told.
 
     Args:
         ws: the workspace, held by the caller.
@@ -151,6 +154,12 @@ def revolve(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehears
         move: whether the champion alias may move.
         rehearse: examine against who would have served, had every verdict of the backfill been followed.
     """
+    turned = _revolved(ws, as_of, trigger=trigger, move=move, rehearse=rehearse)
+    tell(turned.status, generation=turned.generation, reason=turned.reason)
+    return turned
+
+
+def _revolved(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehearse: bool) -> Turned:
     try:
         planned = plan(ws.ledger(), ws.config, as_of)
         if planned.train_rows < ws.config.train.min_rows:
@@ -158,13 +167,16 @@ def revolve(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehears
     except DataError as error:
         return Turned("skipped", error.what)
     turn_id = deciding.turn_id(ws, planned)
+    turning(turn_id)
     made = deciding.find(ws, turn_id)
     new = made is None
     if made is None:
         against = deciding.rehearsed_champion(ws, as_of) if rehearse else deciding.champion(ws)
         fit(ws.root, planned, turn_id)
+        tell("fitted", rows=planned.train_rows)
         number = examine(ws.root, planned, deciding.Turn(turn_id, as_of, trigger, version(ws.root), against))
         made = deciding.generation(ws, number)
+        tell("examined", generation=number, verdict=made.verdict)
         publish_table("verdict", inspect.findings(ws, made), f"generation {number}: {made.verdict}, {made.reason}")
     passed = new and made.verdict == "promote"
     if move and (passed or deciding.unsettled(ws, made)) and promote(ws.root, made.generation):

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from flywheel.errors import ConfigError
+from flywheel.schedule import Schedule
 from flywheel.sections import (
     BY_THE_RANKER,
     Attributes,
@@ -51,6 +52,7 @@ class Config(Section):
     exam: Exam = Exam()
     gate: Gate = Gate()
     serve: Serve | None = Field(None, description="how to answer people; without it nobody is served")
+    schedule: Schedule = Schedule()
     commit_data: bool = Field(False, description="commit data.dvc to git after every turn that closed a window")
     max_quarantined: float = Field(
         0.2, gt=0, le=1, description="share of a window's rows that may be quarantined before it is blocked"
@@ -125,8 +127,11 @@ class Config(Section):
         return Config.model_validate(values)
 
     def fingerprint(self, *sections: str) -> str:
-        """A short hash of the named sections (all, if none is named): equal configs, equal hash."""
-        chosen = self.model_dump_json(include=set(sections) if sections else None)
+        """A short hash of the named sections: equal configs, equal hash.
+
+        If none is named, of all but the schedule: when a generation is made does not change it.
+        """
+        chosen = self.model_dump_json(include=set(sections) if sections else None, exclude={"schedule"})
         return hashlib.sha256(chosen.encode()).hexdigest()[:12]
 
 

@@ -36,13 +36,18 @@ def start(home: Path, port: int, kind: Kind) -> Child:
     """
     with (home / f"{kind}.log").open("wb") as log:
         return Child(
-            [sys.executable, "-c", _PROGRAM, str(home), str(port), kind],
+            command(home, port, kind),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(home, port, kind),
+            env=environment(home, port, kind),
             start_new_session=True,  # an interrupt is for the turn; the record of it is still to be written
         )
+
+
+def command(home: Path, port: int, kind: Kind) -> list[str]:
+    """What a server on the history in `home` is run by; it ends when its standard input does."""
+    return [sys.executable, "-c", _PROGRAM, str(home), str(port), kind]
 
 
 def port_of(child: Child, timeout: float) -> int | None:
@@ -97,8 +102,8 @@ def api_url(port: int) -> str:
     return f"http://127.0.0.1:{port}/api"
 
 
-def _environment(home: Path, port: int, kind: Kind) -> dict[str, str]:
-    """The child's. Prefect's default database lies in PREFECT_HOME; its own variable may name another."""
+def environment(home: Path, port: int, kind: Kind) -> dict[str, str]:
+    """That of a server. Prefect's default database lies in PREFECT_HOME; its own variable may name another."""
     inherited = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     return inherited | _settings(home, port, kind) | {"PYTHONPATH": _import_path()}
 
@@ -116,6 +121,8 @@ def _settings(home: Path, port: int, kind: Kind) -> dict[str, str]:
             "PREFECT_SERVER_UI_API_URL": api_url(port),
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),  # an installation may be read-only
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            # In memory, the slot of a run that was killed together with the server is never given back.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         }
     return both | {
         "PREFECT_SERVER_UI_ENABLED": "false",

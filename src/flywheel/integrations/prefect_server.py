@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from filelock import FileLock
 from prefect.server.api.server import create_app
+from prefect.server.database.orm_models import Base
 from prefect.server.utilities.messaging.memory import METRICS
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -65,10 +66,26 @@ def main() -> None:
 
 
 def _app(kind: str) -> FastAPI:
+    _allow_schedules()
     app = create_app(ephemeral=kind == "history", final=True)
     # A page of another site whose name resolves to this machine must not read or start anything here.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     return app
+
+
+def _allow_schedules() -> None:
+    """Have what Prefect computes of a run be passed over where runs are inserted in bulk.
+
+    From SQLAlchemy 2.1 on that is an error instead, and Prefect 3.8.8 never gets to insert a scheduled run.
+    """
+    for mapper in Base.registry.mappers:
+        for computed in mapper.all_orm_descriptors.values():
+            if getattr(computed, "bulk_dml_setter", ...) is None:
+                vars(computed)["bulk_dml_setter"] = _pass_over
+
+
+def _pass_over(_model: object, _mapping: object, _value: object) -> None:
+    """Set nothing: there is no such column."""
 
 
 def _settle() -> None:
