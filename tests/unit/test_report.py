@@ -149,7 +149,7 @@ def test_without_a_loop_gain_the_headline_says_how_far_it_came() -> None:
 
 def test_the_curve_and_the_generations_say_that_their_exams_differ() -> None:
     for told in (known.full(), known.full(20, curve=None)):
-        assert "exam" in Reader(page(told)).text.split("Quality against data")[1][:500]
+        assert "exam of its own" in Reader(page(told)).text.split("Quality against data")[1][:600]
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
@@ -193,6 +193,19 @@ def test_an_interval_without_an_end_is_drawn_to_the_edge() -> None:
         known.gain(), users_per_quality=Estimate(2.0, float("-inf"), float("inf")), verdict="not enough evidence"
     )
     Reader(page(known.full(20, gain=endless)))
+
+
+def test_a_gain_that_evidence_does_not_reach_is_said_and_not_drawn() -> None:
+    unknown = dict.fromkeys(
+        ("data_per_user", "quality_per_data", "users_per_quality", "gain", "one_turn", "users_added")
+    )
+    says = ("The holdback has 12 users; it takes 50.",)
+    dark = dataclasses.replace(known.gain(), **unknown, verdict="not enough evidence", periods=(), says=says)  # type: ignore[arg-type]
+    words = Reader(page(known.full(20, gain=dark))).text
+    assert "Nobody can tell yet whether the wheel turns." in words
+    assert says[0] in words
+    assert "loop gain (" not in words
+    assert Reader(alone(gain_alone(dark))).count("figure") == 0
 
 
 def test_a_notebook_shows_the_same_parts() -> None:

@@ -30,7 +30,7 @@ def page(known: Known) -> str:
     """The whole page, as HTML."""
     parts = [make(known) for make in PARTS]
     if known.gain is not None:
-        parts.insert(0, Part("gain", "How it turns", [factors(known.gain)], notes=_levers(known.gain)))
+        parts.insert(0, _turning(known.gain))
     title = f"{known.product}: {headline(known)}"
     head = join(
         Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -130,6 +130,13 @@ def _pace(gain: Gain) -> list[str]:
     if ours > 0.001:
         said += f"; at this pace there are twice as many in {math.log(2) / math.log1p(ours) * days:.0f} days"
     return [said + "."]
+
+
+def _turning(gain: Gain) -> Part:
+    """The factors and the levers; where nothing is known of the factors, why."""
+    found = factors(gain)
+    notes = [*([] if found else gain.says[:1]), *_levers(gain)]
+    return Part("gain", "How it turns", found, notes=notes, as_of=gain.as_of)
 
 
 def _levers(gain: Gain) -> list[str]:

@@ -38,12 +38,13 @@ def growth(known: Known) -> Part:
 
 def gain_alone(gain: Gain) -> Part:
     """The loop gain and its factors, and the growth that it explains."""
-    figures = [factors(gain), *([_periods(gain.periods)] if gain.periods else [])]
-    return Part("gain", f"Loop gain: {gain.verdict}", figures, notes=gain.says[1:], as_of=gain.as_of)
+    figures = [*factors(gain), *([_periods(gain.periods)] if gain.periods else [])]
+    notes = gain.says[1:] if factors(gain) else gain.says
+    return Part("gain", f"Loop gain: {gain.verdict}", figures, notes=notes, as_of=gain.as_of)
 
 
-def factors(gain: Gain) -> Figure:
-    """The three factors of the loop gain, and their product."""
+def factors(gain: Gain) -> list[Figure]:
+    """The three factors of the loop gain, and their product; nothing where the evidence reaches none of them."""
     named = [
         ("data per user", gain.data_per_user),
         ("quality per data", gain.quality_per_data),
@@ -56,10 +57,13 @@ def factors(gain: Gain) -> Figure:
         if found is not None
     ]  # fmt: skip
     rows += [] if gain.gain is None else [Row("loop gain, their product", gain.gain, estimate(gain.gain), "ink")]
+    rows += [] if gain.one_turn is None else [Row("that of one turn", gain.one_turn, estimate(gain.one_turn), "quiet")]
+    if not rows:
+        return []
     says = gain.says[0] if gain.says else f"The wheel: {gain.verdict}."
     drawing = intervals(rows, axis="share by which one grows for each share of the other", what=says,
                         rules=((0.0, "nothing"), (1.0, "in proportion")))  # fmt: skip
-    return Figure(says, drawing, Table(("factor", "value (interval)"), [(r.label, r.says) for r in rows]))
+    return [Figure(says, drawing, Table(("factor", "value (interval)"), [(r.label, r.says) for r in rows]))]
 
 
 def pace(periods: Sequence[Period]) -> tuple[float, float, float] | None:

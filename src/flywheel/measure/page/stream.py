@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flywheel.measure.page.axes import Drawing
 from flywheel.measure.page.lines import LETTER, NARROW, svg, text
 from flywheel.measure.page.markup import Markup, tag
-from flywheel.measure.page.words import count, portion
+from flywheel.measure.page.words import count, portion, share
 
 THICK, THICK_NARROW = 56.0, 44.0
 RADIUS = 14.0
@@ -43,11 +43,16 @@ def stream(told: Stream, *, what: str) -> Drawing:
             parts.append(_leak(turn, edge, wide, bottom + 26 + lower))
             edge -= lost * per
             at = turn + RADIUS + wide / 2
-            parts.append(_said(at, bottom + 42 + lower, f"{count(lost)} {leak}", portion(lost, came), width))
+            parts.append(_said(at, bottom + 42 + lower, f"{count(lost)} {leak}", _part(lost, came), width))
         deep = 0 if not leaks else 102 if width < NARROW and len(leaks) > 2 else 68
         return svg(width, bottom + 8 + deep, f"From {name} to {end}", what, *parts)
 
     return draw
+
+
+def _part(lost: int, came: int) -> str:
+    """A leak's share, rounded: that of what is left is cut, so that 100.0 is said of no leak only."""
+    return share(lost / came, 1) if lost >= 0.001 * came else portion(lost, came)
 
 
 def _leak(turn: float, edge: float, wide: float, down: float) -> Markup:
