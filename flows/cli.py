@@ -289,6 +289,16 @@ def stale(as_of: AsOf = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def network(as_of: AsOf = None, as_json: Json = False) -> None:
+    """Say whether everybody's data improves everybody's model, or only their own; trains again, in minutes."""
+    ws = opened()
+    from flows import joining, show_causes
+
+    found = joining.network(ws, instant(as_of), on_progress=progress)
+    out(as_json, found, lambda: console().print(show_causes.network(found)))
+
+
+@app.command()
 def promote(generation: Number, why: Why, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Make a generation the champion by hand."""
     move(generation, why, dry_run=dry_run, as_json=as_json)

@@ -3,14 +3,16 @@
 import json
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from flows import aging, attributing, evidence
+from flows import aging, attributing, evidence, joining, retraining
 from flows.bars import bars
 from flows.progress import Listener
 from flywheel.errors import ConfigError, DataError, RegistryError
-from flywheel.evidence import Staleness, Why
+from flywheel.evidence import Network, Staleness, Why
 from flywheel.workspace import Workspace
 from tests.flows import world
 from tests.flows.shell import Shell
@@ -71,3 +73,48 @@ def test_too_little_history_is_told_in_a_sentence(turned: Workspace, fresh: Work
     with pytest.raises(DataError, match="no closed window has a row") as empty:
         aging.stale(fresh, datetime(2026, 2, 1, tzinfo=UTC), on_progress=unwatched)
     world.told_well(f"flywheel: {empty.value}\n")
+
+
+def test_network_says_what_others_rows_are_worth_to_the_same_users(turned: Workspace, shell: Shell) -> None:
+    world.amend(turned.root, gate={"min_rows": 20}, exam={"windows": 2, "rows": 600})
+    done = shell.run(turned.root, "network", "--as-of", world.closes(world.FIRST).isoformat(), "--json")
+    assert done.code == 0, done.said
+    told = json.loads(done.out)
+    joining_users = [point["users"] for point in told["joining"]]
+    assert joining_users == sorted(set(joining_users))
+    assert told["difference"]["value"] == pytest.approx(told["everybody"] - told["own"])
+    assert evidence.kept(turned, Network) is not None
+    left = [path.name for path in turned.cache.iterdir() if path.name.startswith("tmp")]
+    assert left == []
+
+
+def test_thinned_counters_know_the_cohort_alone(turned: Workspace, tmp_path: Path) -> None:
+    """The user counters of others stay empty, and those of the cohort are what they are with everybody."""
+    whole, part = turned.matrices(), joining.thinned(turned, 0.5, tmp_path)
+    window = turned.config.windows.grid.parse(turned.ledger()[5].window)
+    for cache in (whole, part):
+        cache.build([window])
+    users = turned.reader(window, ["user"]).column("user").to_pandas()
+    known = retraining.among(users, 0.5)
+    count = turned.recipe.names.index("user__count_forever")
+    everybody, thin = whole.load(window)[:, count], part.load(window)[:, count]
+    assert known.any()
+    assert not known.all()
+    assert (thin[known] == everybody[known]).all()
+    assert (np.nan_to_num(thin[~known]) == 0).all()
+    assert np.nan_to_num(everybody[~known]).any()
+
+
+def test_network_needs_users_and_a_cohort_that_can_be_examined(turned: Workspace) -> None:
+    as_of = world.closes(world.FIRST)
+    world.amend(turned.root, gate={"min_rows": 5000})
+    with pytest.raises(DataError, match="the cohort's exam has") as caught:
+        joining.network(Workspace.open(turned.root), as_of, on_progress=unwatched)
+    world.told_well(f"flywheel: {caught.value}\n")
+    held = turned.config.model_dump(mode="json", exclude_none=True)
+    held["contract"].pop("user")
+    held["features"]["counters"] = []
+    ws = world.rewrite(turned.root, held)
+    with pytest.raises(ConfigError, match="no users to tell apart") as none:
+        joining.network(ws, as_of, on_progress=unwatched)
+    world.told_well(f"flywheel: {none.value}\n")
