@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -206,7 +205,8 @@ def _snapshot(recipe: Recipe, known: Known | None) -> Snapshot:
 
 
 def _known(decision: Decision, attributes: Mapping[str, Context]) -> Decision:
-    return msgspec.structs.replace(decision, candidates=tuple(i for i in decision.candidates if i in attributes))
+    told = {name: getattr(decision, name) for name in decision.__struct_fields__}
+    return Decision(**{**told, "candidates": tuple(item for item in decision.candidates if item in attributes)})
 
 
 def _attributes(ws: Workspace, decisions: Sequence[Decision]) -> dict[str, Context]:
