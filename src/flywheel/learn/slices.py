@@ -7,6 +7,10 @@ power to rule such a loss out four times in five where there is none; below that
 claim of harm, and of many slices one looks harmed by chance: harm is shown where the slices' p-values say so after
 Holm (1979), which holds however the slices overlap. What is shown counts in a noisy slice as well.
 
+In 400 simulated exams of 20 slices (`tests/benchmarks/gate_wheels.py`), judging each slice by its own interval alone
+let 99 % of generations through that cost a large slice the margin itself; so judged, 10 %. Of generations that harm
+nobody 7.5 % wait for an exam more. Of twice the margin on a large slice 75 % are rejected and the rest kept.
+
 Small slices are pooled: their mean, with a standard error that takes them as wholly dependent since they share rows and
 users, and the lowest of them after shrinkage towards the others.
 """
