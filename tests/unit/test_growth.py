@@ -107,6 +107,7 @@ def test_nothing_is_divided_by_what_may_be_nothing() -> None:
 def test_too_small_an_arm_says_nothing() -> None:
     assert growth.measure(log(users=60), since=0, rows_before=0, slope=SLOPE) is None
     assert growth.measure(log(), since=7, rows_before=0, slope=SLOPE) is None
+    assert growth.measure(log(quality=(0.4, 0.0)), since=0, rows_before=0, slope=SLOPE) is None  # no ratio to nothing
 
 
 def test_a_curve_that_flattens_binds_and_one_that_nobody_minds_binds_elsewhere() -> None:
