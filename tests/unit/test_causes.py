@@ -68,7 +68,7 @@ def test_intervals_hold_users_of_two_exams_and_seeds_together() -> None:
     for _ in range(repeats):
         exams, results = {}, {}
         of_user = rng.normal(0, 0.3, users)
-        luck = {"a": rng.normal(0, 0.02, seeds), "b": rng.normal(0, 0.02, seeds)}
+        luck = {"a": rng.normal(0, 0.1, seeds), "b": rng.normal(0, 0.1, seeds)}
         for name, truth in (("old", 0.05), ("new", 0.1)):
             exam, codes = exam_of(rng, users)
             rows = of_user[codes] + rng.normal(0, 0.2, len(codes))
