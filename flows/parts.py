@@ -49,6 +49,7 @@ class Part:
     def __init__(self, spec: Spec, log: Log) -> None:
         self.spec, self._log = spec, log
         self._child: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._falls, self._start_at, self._started, self._answered, self._probed = 0, 0.0, 0.0, 0.0, 0.0
         self._clock = 0.0
         self.healthy, self.restarts = False, 0
@@ -84,6 +85,8 @@ class Part:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+        if self._listener is not None:
+            self._listener.join(5)  # what it said last is logged before that it stopped
         self._log(self.spec.name, "stopped")
 
     def _start(self, now: float) -> None:
@@ -96,15 +99,17 @@ class Part:
             env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "PYTHONPATH": _path()} | self.spec.environment,
             start_new_session=True,  # an interrupt is for the supervisor, which ends it in its turn
         )
-        threading.Thread(target=self._listen, args=(self._child,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._child,), daemon=True)
+        self._listener.start()
         self._log(self.spec.name, "starting")
 
     def _listen(self, child: "subprocess.Popen[bytes]") -> None:
         assert child.stdout is not None
-        for line in child.stdout:
-            text = line.decode(errors="replace").rstrip()
-            if text and not text.isdigit():  # Prefect's server tells its port
-                self._log(self.spec.name, text)
+        with child.stdout as said:
+            for line in said:
+                text = line.decode(errors="replace").rstrip()
+                if text and not text.isdigit():  # Prefect's server tells its port
+                    self._log(self.spec.name, text)
 
     def _probe(self, now: float) -> None:
         well = self.spec.probe(self._clock)
