@@ -127,7 +127,7 @@ def turn(
 
 
 @app.command()
-def backfill(  # noqa: PLR0913 -- an option each
+def backfill(
     every: Annotated[str, typer.Option(help="A generation every so much event time, such as 28d.")] = "28d",
     start: Annotated[str | None, typer.Option("--from", help="The first instant to act as of, or window.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="The last instant to act as of; of windows the end.")] = None,

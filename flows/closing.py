@@ -1,8 +1,9 @@
 """Events become closed windows: take deliveries, then close what may be closed, one window after the other."""
 
+import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from flows.failpoints import failpoint
 from flows.progress import tell
 from flywheel.data import collect, dataset, validate
+from flywheel.data.collect import Collected, Counts
 from flywheel.data.identity import Ids
 from flywheel.errors import BlockedError
 from flywheel.fingerprint import Seen
@@ -62,6 +64,42 @@ def _refused(delivery: Taken, rejected: pa.Table) -> BlockedError:
         why="; ".join(row["reasons"]),
         next="correct the file, or [contract] in flywheel.toml, then flywheel turn",
     )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A window's rows after validation: those that are good, those that are not, and the count of all."""
+
+    good: pa.Table
+    quarantined: pa.Table
+    counts: Counts
+
+
+def judge(ws: Workspace, name: str, collected: Collected) -> Judged:
+    """Have the suites judge what a window collected.
+
+    Raises:
+        BlockedError: one stands in the way of its closing.
+    """
+    validation = validate.validate(
+        collected.rows,
+        examine(ws, collected.rows),
+        refused=collected.rejected,
+        max_quarantined=ws.config.max_quarantined,
+    )
+    validate.demand_open(name, validation)
+    return Judged(
+        validation.good,
+        collect.quarantine(collected, validation.reasons, ws.config),
+        collect.ledger(collected, validation.reasons),
+    )
+
+
+def rules(ws: Workspace) -> str:
+    """The fingerprint of all that decides what becomes of an event: contract, windows, attributes, suites."""
+    told = [ws.config.fingerprint("contract", "attributes", "windows", "max_quarantined").encode()]
+    told += [(ws.expectations / door).read_bytes() for door in DOORS]
+    return hashlib.sha256(b"\0".join(told)).hexdigest()[:12]
 
 
 @dataclass
@@ -123,32 +161,20 @@ class Closing:
             known=self.ids.known,
             attributes=self.tables,
         )
-        validation = validate.validate(
-            collected.rows,
-            _examine(ws, collected.rows),
-            refused=collected.rejected,
-            max_quarantined=ws.config.max_quarantined,
-        )
-        validate.demand_open(name, validation)
-        counts = collect.ledger(collected, validation.reasons)
-        quarantined = collect.quarantine(collected, validation.reasons, ws.config)
+        judged = judge(ws, name, collected)
         failpoint("close:before")
-        sha_events, sha_quarantine = dataset.write_window(ws.data, name, validation.good, quarantined)
+        sha_events, sha_quarantine = dataset.write_window(ws.data, name, judged.good, judged.quarantined)
         failpoint("close:mid")
         line = LedgerLine(
             window=name,
             start=grid.start(window),
             end=grid.end(window),
-            collected=counts.collected,
-            rows=counts.rows,
-            duplicate=counts.duplicate,
-            quarantined=counts.quarantined,
-            unlabelled=counts.unlabelled,
-            late=counts.late,
+            **asdict(judged.counts),
             events_sha256=sha_events,
             quarantine_sha256=sha_quarantine,
             shards=tuple(sorted((*events, *refused))),
             outcomes=self._settled(name),
+            rules=rules(ws),
         )
         self.ledger = dataset.append(ws.data, line)
         failpoint("close:after")
@@ -183,12 +209,12 @@ def close(ws: Workspace, as_of: datetime) -> list[LedgerLine]:
     return closed
 
 
-def version(ws: Workspace) -> str:
+def version(ws: Workspace, message: str = "") -> str:
     """Move data.dvc to the dataset as it is; its md5."""
     failpoint("version:before")
     made = dvc_data.version(ws.root)
     if ws.config.commit_data:
-        dvc_data.commit_pointer(ws.root, f"Close windows up to {ws.ledger()[-1].window}")
+        dvc_data.commit_pointer(ws.root, message or f"Close windows up to {ws.ledger()[-1].window}")
     failpoint("version:after")
     return made.md5
 
@@ -201,7 +227,7 @@ def push(ws: Workspace) -> str:
     return said
 
 
-def _examine(ws: Workspace, rows: pa.Table) -> list[SuiteResult]:
+def examine(ws: Workspace, rows: pa.Table) -> list[SuiteResult]:
     """What each suite at the doors says of a window's rows."""
     frame = rows.to_pandas()
     return [gx_suites.run(gx_suites.read(ws.expectations / door), frame) for door in DOORS]

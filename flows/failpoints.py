@@ -2,6 +2,7 @@
 
 import os
 
+BACKFILL = ("redo:before", "redo:mid", "redo:after", "swap:before", "swap:mid", "swap:after")  # a turn has none of them
 NAMES = (
     "take:before",
     "take:mid",
@@ -22,6 +23,7 @@ NAMES = (
     "promote:before",
     "promote:mid",
     "promote:after",
+    *BACKFILL,
 )
 
 

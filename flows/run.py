@@ -1,10 +1,10 @@
 """Runs the flows for a person at a terminal: with their history kept by Prefect, and progress shown."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from flows.lock import demand_writable
 from flows.progress import Listener, listening
@@ -14,9 +14,13 @@ from flywheel.windows import parse_duration
 from flywheel.workspace import Workspace
 
 if TYPE_CHECKING:
-    from flows.backfill import Step
+    from flows.backfill import Done
+    from flows.correcting import UnfinishedError
     from flows.turn import Turned
 
+STAGES = ("windows", "features", "generations")
+REPROCESS = ("missing", "failed", "changed", "all")
+AGAIN = "flywheel backfill --stage windows --reprocess changed"
 Watch = Callable[[], AbstractContextManager[Listener]]
 
 
@@ -40,20 +44,28 @@ def backfill(
     dry_run: bool,
     wait: bool,
     on_progress: Watch,
-) -> "list[Step]":
-    """A backfill, recorded in Prefect's history; a dry run only lists its steps."""
+    **what: Any,
+) -> "tuple[Done, UnfinishedError | None]":
+    """A backfill, recorded in Prefect's history, where it is no dry run; and what to say of windows that failed.
+
+    `what` goes to the flow: stage, reprocess, max_active, recipe.
+    """
     check_every(every)
+    check_choices(what)
     demand_writable(ws.cache)
     booting = prefect_api.boot(ws.root)
     from flows.backfill import backfill as flow
-    from flows.backfill import steps
+    from flows.correcting import UnfinishedError
 
     if dry_run:
         prefect_api.stop(booting)
-        return steps(ws, parse_duration(every), *span, datetime.now(UTC))
+        return flow.fn(ws.root, every, *span, dry_run=True, **what), None
     with prefect_api.ready(booting) as history, on_progress() as listener, listening(listener):
         tell_note(history)
-        return flow(ws.root, every, *span, promote_champion=promote, wait=wait)
+        try:
+            return flow(ws.root, every, *span, promote_champion=promote, wait=wait, **what), None
+        except UnfinishedError as error:
+            return error.done, error
 
 
 def tell_note(history: prefect_api.History) -> None:
@@ -76,3 +88,16 @@ def check_every(every: str) -> None:
         ) from None
     if not span:
         raise ConfigError(f"--every {every} never gets anywhere", next="flywheel backfill --every 28d")
+
+
+def check_choices(what: Mapping[str, Any]) -> None:
+    """Return if stage and reprocess are such, and go together with a recipe.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    for name, known in (("stage", STAGES), ("reprocess", REPROCESS)):
+        if what.get(name, known[0]) not in known:
+            raise ConfigError(f"there is no --{name} {what[name]}", why=f"there are: {', '.join(known)}", next=AGAIN)
+    if what.get("recipe") and what.get("stage") != "generations":
+        raise ConfigError("a recipe is tried on generations", next="flywheel backfill --recipe …")

@@ -20,8 +20,12 @@ def write(path: Path, table: pa.Table) -> None:
     pq.write_table(canonical(table), path, row_group_size=ROW_GROUP, compression="zstd", write_page_checksum=True)
 
 
-def read(path: Path, columns: Sequence[str] | None = None, *, next: str = RESTORE) -> pa.Table:
-    """Read a file, all columns or those named, in that order; page checksums are verified.
+def read(
+    path: Path, columns: Sequence[str] | None = None, *, maybe: Sequence[str] = (), next: str = RESTORE
+) -> pa.Table:
+    """Read a file, all columns or those named, in that order, then those of `maybe` that it has.
+
+    Page checksums are verified.
 
     Raises:
         IntegrityError: the file is missing, truncated or corrupted; `next` is the command that helps.
@@ -30,7 +34,8 @@ def read(path: Path, columns: Sequence[str] | None = None, *, next: str = RESTOR
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             present = file.schema_arrow.names
-            table = file.read(columns=None if columns is None else [c for c in columns if c in present])
+            more = [c for c in maybe if c in present]
+            table = file.read(columns=None if columns is None else [c for c in [*columns, *more] if c in present])
         table.validate(full=True)
     except FileNotFoundError:
         raise IntegrityError(f"{path.name} is missing", where=str(path), next=next) from None
@@ -41,7 +46,7 @@ def read(path: Path, columns: Sequence[str] | None = None, *, next: str = RESTOR
     if missing:
         why = f"it has: {', '.join(present)}"
         raise DataError(f"{path.name} has no column {', '.join(missing)}", where=str(path), why=why)
-    return table if columns is None else table.select(list(columns))
+    return table if columns is None else table.select(list(dict.fromkeys([*columns, *more])))
 
 
 def canonical(table: pa.Table) -> pa.Table:
@@ -51,6 +56,9 @@ def canonical(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             plain = column.cast(field.type.value_type).combine_chunks()
             columns.append(plain.dictionary_encode().cast(field.type))
+        elif pa.types.is_list(field.type):  # what a list's values are called depends on whether it was read or made
+            columns.append(column.combine_chunks().cast(pa.list_(field.type.value_type)))
         else:
             columns.append(column.combine_chunks())
-    return pa.table(columns, schema=table.schema.remove_metadata())
+    fields = [field.with_type(column.type) for field, column in zip(table.schema, columns, strict=True)]
+    return pa.table(columns, schema=pa.schema(fields))

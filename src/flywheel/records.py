@@ -34,9 +34,11 @@ class Outcomes:
 class LedgerLine:
     """What became of every event that a closed window collected.
 
-    `collected = rows + duplicate + quarantined + unlabelled + late`; a line that does not add up cannot be made.
-    `rows` may be trained on. `late` rows are in the file and move the state, and are no training rows.
+    `collected + returned = rows + duplicate + quarantined + unlabelled + late`; a line that does not add up cannot be
+    made. `rows` may be trained on. `late` rows are in the file and move the state, and are no training rows.
     `unlabelled` rows are in the file, and nothing learns from them. `shards` names what the window consumed.
+    `returned` rows of this window are counted, late, by the later window that collected them; a backfill gave them
+    back. `rules` is the fingerprint of contract and suites that it was closed by; empty where that was not recorded.
     """
 
     window: str
@@ -52,13 +54,14 @@ class LedgerLine:
     quarantine_sha256: str | None
     shards: tuple[str, ...]
     outcomes: Outcomes = Outcomes()
+    returned: int = 0
+    rules: str = ""
 
     def __post_init__(self) -> None:
+        held = self.collected + self.returned
         accounted = self.rows + self.duplicate + self.quarantined + self.unlabelled + self.late
-        if self.collected != accounted:
-            raise ValueError(
-                f"the ledger of window {self.window} is off: {self.collected} collected, {accounted} accounted for"
-            )
+        if held != accounted:
+            raise ValueError(f"the ledger of window {self.window} is off: {held} collected, {accounted} accounted for")
 
 
 @dataclass(frozen=True)

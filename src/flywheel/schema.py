@@ -31,6 +31,7 @@ SERVED = (  # what the ranker logs with what it showed; null in rows that came f
     pa.field("features", pa.uint64()),  # the hash of the features as they were served
 )
 NOTHING = -(2**31)
+KNOWN_SINCE = pa.field("known_since", pa.int32())  # of a row that a backfill gave back: the window that collected it
 
 
 def event_schema(config: Config) -> pa.Schema:

@@ -16,7 +16,10 @@ from pydantic import (
 
 from flywheel.windows import EPOCH, Windows, format_duration, parse_duration
 
-ROLES = ("event_id", "ts", "label_ts", "label", "user", "item", "request", "position", "propensity", "late")
+ROLES = (
+    *("event_id", "ts", "label_ts", "label", "user", "item", "request", "position", "propensity"),
+    *("late", "known_since"),
+)
 BY_THE_RANKER = ("generation", "arm", "explored", "state", "recipe", "features")  # what it logs with a row
 
 

@@ -133,11 +133,11 @@ class Workspace:
 
     @property
     def reader(self) -> "Callable[[int, list[str]], pa.Table]":
-        """Gives some columns of a closed window, by the window's index."""
+        """Gives some columns of a closed window, by the window's index; and since when its late rows are known."""
         from flywheel.data import dataset
 
         grid = self.config.windows.grid
-        return lambda window, columns: dataset.read_window(self.data, grid.name(window), columns)
+        return lambda window, columns: dataset.read_window(self.data, grid.name(window), columns, maybe=["known_since"])
 
     def _no_rows(self) -> "pd.DataFrame":
         import pandas as pd

@@ -43,6 +43,7 @@ MAY_IMPORT = {  # a room, and the rooms that its modules may import
 }
 AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for these; a folder in an arc is one step
     ("flywheel.data.collect", "flywheel.data.quarantine"),
+    ("flywheel.data.returning", "flywheel.data.collect"),
     ("flywheel.learn.evaluate", "flywheel.learn.metrics"),
     ("flywheel.learn.gate", "flywheel.learn.figures"),
     ("flywheel.learn.gate", "flywheel.learn.history"),
@@ -155,6 +156,7 @@ OWNERS = {  # a library, and the modules that may import it
         "flows.cli",
         "flows.show",
         "flows.show_again",
+        "flows.show_backfill",
         "flows.show_causes",
         "flows.show_curve",
         "flows.show_growth",

@@ -9,7 +9,7 @@ from tests.architecture.tree import Module, modules
 LINES = {"flywheel": 300, "flows": 330}
 LONGER = {
     "flywheel.integrations.mlflow_tracking": 360,  # what a generation's run holds, written and read side by side
-    "flows.cli": 480,  # one function a command, and a line for each of its options
+    "flows.cli": 540,  # one function a command, and a line for each of its options
 }
 CATCHES_ALL = {"flywheel.learn.custom": 2}  # a workspace's own features.py may raise anything
 

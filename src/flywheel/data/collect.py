@@ -81,7 +81,7 @@ def close(
     bad = distinct_rejected(pa.concat_tables([rejected.select(REJECTED.names).cast(REJECTED), refused]))
     rows = _sorted(events.take(pa.array(first)), config)
     origin = rows.select(["source", "row"])
-    rows = _labelled(rows, window, grid, config)
+    rows = labelled(rows, window, grid, config)
     for spec, table in zip(config.attributes, attributes, strict=True):
         rows = _joined(rows, spec, table)
     rows = rows.append_column("late", pc.less(rows["ts"], _moment(grid.start(window))))
@@ -192,7 +192,7 @@ def _told_apart(ordered: pa.Table, config: Config) -> pa.Table:
     return ordered.take(pa.array(order)).set_column(place, ordered.schema.field(place), pa.array(unique))
 
 
-def _labelled(rows: pa.Table, window: int, grid: Windows, config: Config) -> pa.Table:
+def labelled(rows: pa.Table, window: int, grid: Windows, config: Config) -> pa.Table:
     """The label known when the window closed; else silence, known at that very moment or not at all."""
     closing = _moment(grid.closes_at(window))
     known = pc.and_(rows["label"].is_valid(), pc.less_equal(rows["label_ts"], closing)).fill_null(False)

@@ -32,6 +32,7 @@ _LEDGER = pa.schema(
     + [pa.field("shards", pa.list_(pa.string()))]
 )
 _OUTCOMES = pa.field("outcomes", pa.struct([pa.field(f.name, pa.int64()) for f in fields(Outcomes)]))
+_RETURNED, _RULES = pa.field("returned", pa.int64()), pa.field("rules", pa.string())
 
 
 def events_path(data: Path, window: str) -> Path:
@@ -84,8 +85,13 @@ def append(data: Path, line: LedgerLine) -> tuple[LedgerLine, ...]:
             why=f"it starts at {line.start.isoformat()}, and {ledger[-1].end.isoformat()} is next",
         )
     ledger = (*ledger, line)
-    atomic_write(data / "ledger.parquet", lambda path: _write_ledger(path, ledger))
+    write_ledger(data, ledger)
     return ledger
+
+
+def write_ledger(data: Path, ledger: Sequence[LedgerLine]) -> None:
+    """Replace the ledger: for the turn, which adds a line, and the backfill, which makes another dataset."""
+    atomic_write(data / "ledger.parquet", lambda path: _write_ledger(path, ledger))
 
 
 def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
@@ -112,14 +118,18 @@ def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
     return ledger
 
 
-def read_window(data: Path, window: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a closed window, all columns or those named, in that order; page checksums are verified.
+def read_window(
+    data: Path, window: str, columns: Sequence[str] | None = None, *, maybe: Sequence[str] = ()
+) -> pa.Table:
+    """The rows of a closed window, all columns or those named, in that order, then those of `maybe` that it has.
+
+    Page checksums are verified.
 
     Raises:
         IntegrityError: the file is missing, truncated or corrupted.
         DataError: it has no such column.
     """
-    return parquet.read(events_path(data, window), columns)
+    return parquet.read(events_path(data, window), columns, maybe=maybe)
 
 
 def read_quarantine(data: Path, window: str) -> pa.Table | None:
@@ -195,6 +205,7 @@ class Totals:
 def totals(ledger: Sequence[LedgerLine]) -> Totals:
     """The sums over all closed windows, and the leaks in order of size."""
     sums = {name: sum(getattr(line, name) for line in ledger) for name in _COUNTS}
+    sums["late"] -= sum(line.returned for line in ledger)
     leaks = sorted(((name, sums[name]) for name in LEAKS if sums[name]), key=lambda leak: -leak[1])
     return Totals(len(ledger), sums["collected"], sums["rows"], tuple(leaks))
 
@@ -232,8 +243,13 @@ def _write(path: Path, table: pa.Table, closed: str | None) -> str:
 
 
 def _write_ledger(path: Path, ledger: Sequence[LedgerLine]) -> None:
-    settled = any(line.outcomes.collected for line in ledger)
-    schema = _LEDGER.append(_OUTCOMES) if settled else _LEDGER
+    schema = _LEDGER
+    for column, held in (
+        (_OUTCOMES, any(line.outcomes.collected for line in ledger)),
+        (_RETURNED, any(line.returned for line in ledger)),
+        (_RULES, any(line.rules for line in ledger)),
+    ):
+        schema = schema.append(column) if held else schema
     table = pa.Table.from_pylist([asdict(line) for line in ledger], schema=schema)
     parquet.write(path, table)
 

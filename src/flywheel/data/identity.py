@@ -27,8 +27,8 @@ class Ids:
         self._store = self._open()
         self._catch_up()
 
-    def known(self, ids: pa.ChunkedArray) -> pa.Array:
-        """For each id whether the dataset holds it, as booleans in the order given."""
+    def known(self, ids: pa.ChunkedArray, before: int | None = None) -> pa.Array:
+        """For each id whether the dataset holds it, or did before a window, as booleans in the order given."""
         if self._store.newest is None or not len(ids):
             return pa.array(np.zeros(len(ids), dtype=bool))
         encoded = ids.combine_chunks().dictionary_encode()
@@ -37,8 +37,10 @@ class Ids:
         except IntegrityError:
             self._store = self._open(fresh=True)
             self._catch_up()
-            return self.known(ids)
+            return self.known(ids, before)
         held = np.zeros(len(found), dtype=bool)
+        if before is not None:
+            found &= entries["window"] < before
         for window in np.unique(entries["window"][found]):
             place = np.flatnonzero(found & (entries["window"] == window))
             held[place] = pc.is_in(encoded.dictionary.take(pa.array(place)), value_set=self._read(int(window)))

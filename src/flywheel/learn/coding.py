@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from flywheel.schema import KNOWN_SINCE
 from flywheel.sections import Counter
 from flywheel.segments import Keys, hash_names
 
@@ -198,3 +199,22 @@ def tally(places: Places, labels: Floats, labelled: npt.NDArray[np.bool_]) -> tu
     sums = np.bincount(place, weights=labels, minlength=size)[:size]
     taught = np.flatnonzero(counts)
     return taught.astype(np.int32), counts[taught].astype(np.float64), sums[taught].astype(np.float64)
+
+
+def known(table: pa.Table) -> npt.NDArray[np.bool_] | None:
+    """Which rows of a window were known when it closed; None where all were.
+
+    The others, which a backfill gave back, are looked up like the rest and teach nothing here: the window that
+    collected them holds them too, late, and folds them. So nobody's features know them any earlier than before.
+    """
+    if KNOWN_SINCE.name not in table.column_names:
+        return None
+    then: npt.NDArray[np.bool_] = table.column(KNOWN_SINCE.name).is_null().to_numpy()
+    return then
+
+
+def those(places: Places, rows: npt.NDArray[np.bool_]) -> Places:
+    """The keys of some of a window's rows."""
+    held = np.unique(places.place[rows])
+    held = held[held < len(places.distinct)]
+    return Places(places.distinct[held], np.searchsorted(held, places.place[rows]).astype(np.int32))

@@ -88,7 +88,7 @@ def advance(
     span = order[-1] - int(store.notes.get("first", order[0])) + 1
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         columns = _code(spec, tables, pool.map)
-        vocabularies = _vocabularies(spec, store, order, columns)
+        vocabularies = _vocabularies(spec, store, order, columns, [coding.known(table) for table in tables])
         rows = [len(t) for t in tables]
         counters = list(
             pool.map(
@@ -133,7 +133,13 @@ def _dense(store: Segments, spec: Spec, counter: int, coded: Coded, span: int) -
     return Counters(coded, spec.decay(counter, span), entries, known, np.zeros(len(entries), dtype=bool))
 
 
-def _vocabularies(spec: Spec, store: Segments, order: list[int], columns: dict[str, Coded]) -> Vocabularies:
+def _vocabularies(
+    spec: Spec,
+    store: Segments,
+    order: list[int],
+    columns: dict[str, Coded],
+    known: list[npt.NDArray[np.bool_] | None],
+) -> Vocabularies:
     """Number the names of each categorical column in the order in which windows bring them, first come first kept.
 
     Returns:
@@ -146,7 +152,8 @@ def _vocabularies(spec: Spec, store: Segments, order: list[int], columns: dict[s
         numbers = {int(key): (int(number), int(window)) for key, (number, window) in stored.items()}
         hashes = columns[name].hashes
         new = ~np.isin(hashes, np.array(list(numbers), dtype=np.uint64))
-        for window, places in zip(order, columns[name].windows, strict=True):
+        for window, all_places, then in zip(order, columns[name].windows, known, strict=True):
+            places = all_places if then is None else coding.those(all_places, then)
             if len(numbers) >= limit or not new[places.distinct].any():
                 continue
             for code in _in_order_of_appearance(places):
@@ -187,6 +194,8 @@ class _Block:
         position = window - self.order[0]
         labels = self.tables[position].column("label").to_numpy()
         labelled = ~np.isnan(labels)
+        if (known := coding.known(self.tables[position])) is not None:
+            labelled &= known
         list(spread(lambda counter: counter.fold(position, window, labels, labelled), self.counters))
 
     def part(self, window: int, at: int, states: int | States, spread: Spread) -> Iterator[tuple[int, Matrix]]:

@@ -55,7 +55,27 @@ class FileSource:
             own = [mark for mark in marks if mark.get("kind") == "file" and mark["label"] == label]
             if any((mark["size"], mark["fingerprint"]) == (found.size, found.fingerprint) for mark in own):
                 continue
-            yield FileDelivery(label, found, _grown_from(found, own, label))
+            yield FileDelivery(label, found, _grown_from(found, own))
+
+    def again(self, mark: Mark, rows: int, marks: Sequence[Mark]) -> "FileDelivery":
+        """The delivery that left a mark, to be read once more; `rows` is how many it had, `marks` those of all.
+
+        Raises:
+            SourceError: the file is gone, or does not begin with what was read then.
+        """
+        filesystem, paths, base = self._paths()
+        path = next((path for path in paths if posixpath.relpath(path, base) == mark["label"]), None)
+        if path is None:
+            raise SourceError(f"{mark['label']} is gone", where=self.url)
+        with reading(mark["label"]):
+            found = _Bytes(filesystem, path)
+        same = (mark["size"], mark["fingerprint"]) == (found.size, found.fingerprint)
+        if not same and (found.reader is read_parquet or not found.begins_with(mark)):
+            raise SourceError(f"{mark['label']} was rewritten since", where=self.url)
+        own = [one for one in marks if one.get("kind") == "file" and one["label"] == mark["label"]]
+        earlier = (one for one in own if one["rows"] == mark["rows"] - rows and one["bytes"] < mark["bytes"])
+        before = next((one for one in earlier if found.begins_with(one)), None) if mark["rows"] > rows else None
+        return FileDelivery(mark["label"], found, before, upto=None if same else mark)
 
     def _paths(self) -> tuple[Any, list[str], str]:
         local = "://" not in self.url and "::" not in self.url
@@ -101,6 +121,11 @@ class _Bytes:
         self.zipped = head[:2] == b"\x1f\x8b"
         self.reader = _reader(path, head)
 
+    def begins_with(self, mark: Mark) -> bool:
+        """Whether it still begins with the bytes that left a mark."""
+        with reading(mark["label"]), self.open() as raw:
+            return _Counted(raw).skip(mark["bytes"]) == str(mark["digest"])
+
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         with self._filesystem.open(self._path, "rb") as raw:
@@ -122,29 +147,37 @@ def _reader(path: str, head: bytes) -> Reader:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that remembers how much of it was read, the hash of that, and whether it ended with a line."""
+    """A stream that remembers how much of it was read, the hash of that, and whether it ended with a line.
 
-    def __init__(self, stream: IO[bytes], progress: Progress | None = None) -> None:
+    With `most`, it ends after so many bytes.
+    """
+
+    def __init__(self, stream: IO[bytes], progress: Progress | None = None, most: int | None = None) -> None:
         self._stream, self._hash, self._progress = stream, xxhash.xxh3_128(), progress or Progress()
+        self._most = most
         self.ended = True
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        block = self._stream.read(len(buffer))
+        block = self._stream.read(self._least(len(buffer)))
         buffer[: len(block)] = block
         return self._note(block)
 
     def readline(self, size: int | None = -1) -> bytes:
-        line = self._stream.readline(size if size is not None else -1)
+        line = self._stream.readline(self._least(size if size is not None else -1))
         self._note(line)
         return line
 
     def read(self, size: int | None = -1) -> bytes:
-        block = self._stream.read(size if size is not None else -1)
+        block = self._stream.read(self._least(size if size is not None else -1))
         self._note(block)
         return block
+
+    def _least(self, size: int) -> int:
+        left = size if self._most is None else max(0, self._most - self._progress.bytes)
+        return left if size < 0 else min(size, left)
 
     def _note(self, block: bytes) -> int:
         if block:
@@ -164,23 +197,20 @@ class _Counted(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _grown_from(found: _Bytes, marks: Sequence[Mark], label: str) -> Mark | None:
+def _grown_from(found: _Bytes, marks: Sequence[Mark]) -> Mark | None:
     """The longest mark whose bytes the file still begins with."""
     if found.reader is read_parquet:
         return None
     text = [mark for mark in marks if mark["bytes"] and mark["ended"] and mark["columns"]]
-    for mark in sorted(text, key=lambda mark: int(mark["bytes"]), reverse=True):
-        with reading(label), found.open() as raw:
-            if _Counted(raw).skip(mark["bytes"]) == mark["digest"]:
-                return mark
-    return None
+    longest_first = sorted(text, key=lambda mark: int(mark["bytes"]), reverse=True)
+    return next((mark for mark in longest_first if found.begins_with(mark)), None)
 
 
 class FileDelivery:
-    """One file, or what it grew by."""
+    """One file, or what it grew by; with a mark `upto`, no more of it than left that."""
 
-    def __init__(self, label: str, found: _Bytes, grown_from: Mark | None = None) -> None:
-        self.label, self._found, self._before = label, found, grown_from
+    def __init__(self, label: str, found: _Bytes, grown_from: Mark | None = None, *, upto: Mark | None = None) -> None:
+        self.label, self._found, self._before, self._upto = label, found, grown_from, upto
         self.name = delivery_name("file", label, found.size, found.fingerprint)
         self.first_row = (grown_from["rows"] if grown_from else 0) + 1
         self._mark: Mark = {}
@@ -196,7 +226,7 @@ class FileDelivery:
                 yield from read_parquet(raw, progress, self.label)
                 self._mark = self._marked(progress, "", ended=False)
                 return
-            counted = _Counted(raw, progress)
+            counted = _Counted(raw, progress, self._upto["bytes"] if self._upto else None)
             counted.skip(before["bytes"] if before else 0)
             yield from self._found.reader(counted, progress, self.label)  # type: ignore[arg-type]
             self._mark = self._marked(progress, counted.digest, ended=counted.ended)

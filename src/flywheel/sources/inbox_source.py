@@ -49,6 +49,14 @@ class InboxSource:
         finally:
             self.inbox.close()
 
+    def again(self, mark: Mark, marks: Sequence[Mark]) -> "RowsDelivery | DecisionsDelivery":
+        """The delivery that left a mark, to be read once more; the cuts of all `marks` say what it held."""
+        if "last" in mark:
+            before = max((one["last"] for one in marks if one.get("last", mark["last"]) < mark["last"]), default=0)
+            return RowsDelivery(self.inbox, self.config, before, mark["last"])
+        now = Cut(**mark["cut"])
+        return DecisionsDelivery(self.inbox, self.config, [cut for cut in cuts(marks) if cut.until < now.until], now)
+
     def forget(self, marks: Sequence[Mark], before: datetime) -> int:
         """Empty the bodies of decisions and rows that were delivered and are dated before the end of a closed window.
 

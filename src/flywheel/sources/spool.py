@@ -101,6 +101,11 @@ class Spool:
             taken.append(self._take(delivery, config, now, told, accept))
         return tuple(taken)
 
+    def take_again(self, delivery: Delivery, config: Config, *, now: datetime) -> Taken:
+        """Bring one delivery in, taken before or not."""
+        shutil.rmtree(self._shards / f".{delivery.name}", ignore_errors=True)
+        return self._take(delivery, config, now, None, None)
+
     def deliveries(self) -> tuple[Taken, ...]:
         """All that was ever taken, by name.
 
@@ -183,9 +188,8 @@ class Spool:
         return self.inbox / "shards"
 
     def _named(self, wanted: Callable[[str, int | None], bool], consumed: frozenset[str]) -> tuple[str, ...]:
-        shards = (
-            shard for taken in self.deliveries() for shard in _windows(taken.name, tuple(taken.shards), self.grid)
-        )
+        taken = self.deliveries()
+        shards = (shard for one in taken for shard in _windows(one.name, tuple(one.shards), self.grid))
         return tuple(sorted(name for name, kind, at in shards if wanted(kind, at) and name not in consumed))
 
     def _files(self, name: str) -> list[Path]:
