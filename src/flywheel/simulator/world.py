@@ -104,16 +104,16 @@ class World:
         ahead = np.array(list(COUNTRIES.values()))[self.users.country[user]]
         return np.asarray((at // 3600 + ahead) % 24)
 
+    def taste(self, user: Ints, at: Ints) -> Floats:
+        """How much users like each genre at a time, the arguments' shape × GENRES."""
+        return self._turned(self.users.taste[user], self._taste_then[user], np.asarray(at)[..., None])
+
     def appeal(self, user: Ints, item: Ints, *, device: Ints, at: Ints) -> Floats:
         """How much users like items on a device at a time, on the scale of a whim; arguments broadcast."""
         users, items = self.users, self.items
-        likes, length_on = users.taste[user], LENGTH_ON[device]
-        if self.settings.drift:
-            turn = self.settings.drift * at / DAY
-            likes = _turned(likes, np.concatenate(np.split(likes, 2, -1)[::-1], -1) * _QUARTER, turn[..., None])
-            length_on = _turned(length_on, LENGTH_THEN[device], turn)
-        taste = np.einsum("...g,...g->...", likes, items.genres[item])
+        taste = np.einsum("...g,...g->...", self.taste(user, at), items.genres[item])
         hidden = np.einsum("...f,...f->...", users.hidden[user], items.hidden[item]) / np.sqrt(HIDDEN)
+        length_on = self._turned(LENGTH_ON[device], LENGTH_THEN[device], at)
         fit = length_on * (items.length[item] - 60) / 40
         off = (self.hour(user, at)[..., None] - BEST_HOUR) * (np.pi / 12)
         at_hour = np.einsum("...g,...g->...", np.cos(off), items.genres[item])
@@ -144,6 +144,18 @@ class World:
             device=pc.index_in(events["device"], pa.array(DEVICES)).to_numpy().astype(np.int64),
             at=at,
         )
+
+    @cached_property
+    def _taste_then(self) -> Floats:
+        """Each user's taste a quarter of a turn after the start."""
+        return np.asarray(np.concatenate(np.split(self.users.taste, 2, -1)[::-1], -1) * _QUARTER)
+
+    def _turned(self, first: Floats, quarter: Floats, at: Ints) -> Floats:
+        """What was `first` at the start, and is `quarter` a quarter of a turn later."""
+        if not self.settings.drift:
+            return first
+        angle = self.settings.drift * at / DAY
+        return np.asarray(np.cos(angle) * first + np.sin(angle) * quarter)
 
     @cached_property
     def user_ids(self) -> pa.Array:
@@ -213,11 +225,6 @@ def look(position: Ints) -> Floats:
     array([1. , 0.5])
     """
     return np.asarray(np.asarray(position, np.float64) ** -0.5)
-
-
-def _turned(now: Floats, quarter: Floats, angle: Floats) -> Floats:
-    """What is `now` at no angle, and `quarter` at a right one."""
-    return np.asarray(np.cos(angle) * now + np.sin(angle) * quarter)
 
 
 def _index(ids: Any) -> Ints:
