@@ -4,6 +4,7 @@ import getpass
 import hashlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +28,7 @@ from flywheel.learn.matrix import Recipe
 from flywheel.learn.plan import Plan
 from flywheel.learn.promote import Aliases
 from flywheel.learn.train import Columns, Trained
-from flywheel.records import Generation, Move, Verdict
+from flywheel.records import Finding, Generation, Move, Verdict
 from flywheel.workspace import Workspace
 
 OWN_FEATURES = "features.py"
@@ -102,8 +103,14 @@ def rehearsed_champion(ws: Workspace, as_of: datetime) -> int:
     return max(passed, key=lambda g: g.as_of).generation if passed else 0
 
 
-def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
-    """Examine the challenger of a turn, decide, and record all of it as one generation; its number."""
+Worth = Callable[[Workspace, Scorer, Sequence[str]], Finding | None]
+
+
+def record(ws: Workspace, planned: Plan, turn: Turn, worth: Worth) -> int:
+    """Examine the challenger of a turn, decide, and record all of it as one generation; its number.
+
+    `worth` finds what the challenger would have earned in the exam's windows; None where nobody can tell.
+    """
     store = open_store(ws)
     trained = learning.fit(ws, planned, turn.turn_id)  # taken up where it is finished
     ancestor = ancestor_of(ws, turn.champion)
@@ -125,6 +132,7 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
         history.exams(earlier),
         history.uses(earlier, planned.exam, (ws.config.fingerprint(), ws.recipe.fingerprint)),
     )
+    earned = worth(ws, Scorer(-1, ws.recipe, trained.columns, trained.model), planned.exam)
     verdict = gate.decide(
         examined.evaluation,
         ws.config.gate,
@@ -132,6 +140,7 @@ def record(ws: Workspace, planned: Plan, turn: Turn) -> int:
         servable=mlflow_model.servable(stored, examined.golden_scores),
         champion_generation=turn.champion,
         history=known,
+        beside=() if earned is None else (earned,),
     )
     compared = examined.evaluation.overall if ancestor == turn.champion else examined.against
     made = _generation(ws, planned, turn, trained, examined, verdict, attempt.run_id)

@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from flows import closing, deciding, inspect, learning, served
+from flows import closing, deciding, inspect, learning, measuring, served, valuing
 from flows.journal import tell, turning
 from flows.lock import locked
 from flywheel.errors import BlockedError, DataError
@@ -76,7 +76,7 @@ def fit(root: Path, planned: Plan, turn_id: str) -> None:
 @task(name="examine and record", **RETRY)
 def examine(root: Path, planned: Plan, turn: deciding.Turn) -> int:
     """Have challenger and champion sit the exam, and record the generation; its number."""
-    return deciding.record(Workspace.open(root), planned, turn)
+    return deciding.record(Workspace.open(root), planned, turn, valuing.finding)
 
 
 @task(name="promote", **RETRY)
@@ -89,6 +89,12 @@ def promote(root: Path, generation: int) -> bool:
 def compare(root: Path) -> int:
     """Bring the state up to the newest closed window, and check what was served against it; how many rows."""
     return served.compare(Workspace.open(root))
+
+
+@task(name="measure and report")
+def report(root: Path, as_of: datetime, generation: int) -> None:
+    """Measure what takes seconds, and make the page; a turn does not fail for want of either."""
+    measuring.after_turn(Workspace.open(root), as_of, generation)
 
 
 @flow(name="turn", flow_run_name="turn as of {as_of}", log_prints=False)
@@ -107,6 +113,7 @@ def turn(
         turned = revolve(ws, as_of, trigger=trigger, move=promote_champion)
         if closed:
             push(ws.root)
+        report(ws.root, as_of, turned.generation)
     return replace(turned, closed=closed, dataset=turned.dataset or md5)
 
 

@@ -36,8 +36,12 @@ def decide(
     servable: Finding | None,
     champion_generation: int,
     history: History,
+    beside: tuple[Finding, ...] = (),
 ) -> Verdict:
     """Weigh one exam by the policy; `servable` says whether the stored model loads and scores as it did.
+
+    `beside` is what was found by other means than the exam, such as the value from logged propensities: it may show
+    harm, and where it cannot tell it does not stand in the way.
 
     `reject`: a number is missing or not finite, the model is not servable, or there is evidence of harm, be it
     overall, in calibration or in a slice. `keep`: too few rows or users, an exam that is used up, or too close to
@@ -57,14 +61,14 @@ def decide(
         *(_calibration(evaluation, policy) if kind == "binary" else ()),
     )
     parts = slices.judge(evaluation.slices, policy)
-    findings = (*hard, *exam, *evidence, *parts.findings)
+    findings = (*hard, *exam, *evidence, *beside, *parts.findings)
     refused = _first("fail", hard)
     if refused is not None:
         return Verdict("reject", refused.detail, findings)
     small = _first(UNSURE, (*hard, *exam))
     if small is not None:
         return Verdict("keep", f"not enough evidence: {small.detail}", findings)
-    harm = _first("fail", (*evidence, *parts.findings))
+    harm = _first("fail", (*evidence, *beside, *parts.findings))
     if harm is not None:
         return Verdict("reject", harm.detail, findings)
     unsure = _first(UNSURE, (*evidence, *parts.unsure))
