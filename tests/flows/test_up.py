@@ -204,6 +204,24 @@ def test_a_part_that_does_not_answer_is_started_again(monkeypatch: pytest.Monkey
     assert psutil.Process().children(recursive=True) == [] or part.pid is None
 
 
+def test_what_a_part_left_behind_may_end_by_itself(tmp_path: Path) -> None:
+    """A turn that is under way as its runner is told to stop: it is asked, and has time to let go of what it holds."""
+    mark = tmp_path / "unwound"
+    ends = f"time.sleep(1), pathlib.Path({str(mark)!r}).touch(), exit()"
+    turn = f"import pathlib, signal, time\nsignal.signal(15, lambda *_: ({ends}))\n"
+    turn += "print('under way', flush=True)\ntime.sleep(60)"
+    runner = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {turn!r}]); time.sleep(60)"
+    said: list[str] = []
+    command = [sys.executable, "-m", "flows.leash", sys.executable, "-c", runner]
+    part = parts.Part(parts.Spec("runner", command, lambda _: True), lambda name, line: said.append(line))
+    part.look()
+    end = time.monotonic() + 60
+    while "under way" not in said and time.monotonic() < end:
+        time.sleep(0.05)
+    part.end()
+    assert mark.exists(), said
+
+
 def test_the_log_has_a_line_a_thing_and_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "MOST", 1000)
     heard: list[str] = []
