@@ -21,6 +21,7 @@ from flywheel.integrations import dvc_data, mlflow_registry
 from flywheel.simulator.deliveries import write_table
 from flywheel.workspace import Workspace
 from tests.flows import world
+from tests.flows.live import Lived
 from tests.flows.shell import Shell
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
@@ -280,3 +281,11 @@ def test_a_recipe_is_tried_beside_every_past_generation(turned: Workspace, tmp_p
     assert same.trials[0].difference == 0
     with pytest.raises(ConfigError, match="holds no recipe"):
         rehearsing.rehearse(turned, tmp_path / "nothing", ALL)
+
+
+@pytest.mark.slow
+def test_served_windows_come_out_the_same_from_the_inbox(lived_weeks: Lived, tmp_path: Path) -> None:
+    ws = world.copy(lived_weeks.ws.root, tmp_path / "live")
+    before = world.ends(ws)
+    assert {one.status for one in correct(ws, "all").values()} == {"unchanged"}
+    assert world.ends(ws) == before
