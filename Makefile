@@ -18,7 +18,7 @@ demo: $(VENV)/run ## install, simulate a small product, turn its wheel, and draw
 	$(BIN)/flywheel demo
 
 test: debian check ## install what it takes, and run every check and every test
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term:skip-covered
 
 unit: $(VENV)/dev ## run the tests that need neither a server nor a database, in less than a minute
 	$(BIN)/python -m pytest -q $(UNIT)

@@ -3,8 +3,7 @@
 | deployment | when | a second run of it |
 |---|---|---|
 | collect | `[schedule] collect` | is cancelled: the first closes all that may be closed |
-| turn | `[schedule] turn`, and when collect or monitor ask | is cancelled: the first learns from all there is |
-| monitor | `[schedule] monitor` | is cancelled: the first looks at all there is |
+| turn | `[schedule] turn`, and when data grew | is cancelled: the first learns from all there is |
 | backfill | by hand | waits: it was asked for something else |
 
 Deployments are called after the product, so that products may share a Prefect server: `turn/shop`. Below these limits

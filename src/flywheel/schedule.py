@@ -37,13 +37,11 @@ class Schedule(Section):
     growth: float = Field(
         0.2, ge=0, description="and it turns when training rows grew by this share since the last generation; 0: not"
     )
-    monitor: Every = Field(timedelta(hours=1), description="how often the champion is looked at")
 
     def anchor(self, name: str) -> datetime:
-        """An instant at which a deployment is due: a turn at `at`, others on the hour, and the monitor half past."""
+        """An instant at which a deployment is due: a turn at `at`, others on the hour."""
         day = datetime(2026, 1, 1, tzinfo=UTC)
-        offsets = {"turn": timedelta(hours=self.at.hour, minutes=self.at.minute), "monitor": timedelta(minutes=30)}
-        return day + offsets.get(name, timedelta(0))
+        return day + timedelta(hours=self.at.hour, minutes=self.at.minute) if name == "turn" else day
 
     def every(self, name: str) -> timedelta | None:
         """How often a deployment is due; None where that is left to people.

@@ -84,7 +84,8 @@ def line(what, found):
 def main(curves):
     print(machine.describe("numpy", "scipy"))
     print(
-        f"{curves:,} curves of each truth; a share of 95 % is known to ±{2 * (0.0475 / curves) ** 0.5:.1%} for one truth"
+        f"{curves:,} curves of each truth; "
+        f"a share of 95 % is known to ±{2 * (0.0475 / curves) ** 0.5:.1%} for one truth"
     )
     print(f"{'':28} error at 4×     pow3   last     95 % band holds at 2×, 4×, 10×; width")
     print(f"{'truth':28} mean   p90      mean   mean")

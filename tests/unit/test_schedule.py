@@ -33,13 +33,11 @@ def test_what_is_due_now_is_not_next() -> None:
     due = datetime(2026, 3, 27, 5, tzinfo=UTC)
     assert config().next("collect", due) == due + timedelta(hours=1)
     assert config().next("collect", due - timedelta(microseconds=1)) == due
-    assert config().next("monitor", due) == due + timedelta(minutes=30)
 
 
 def test_never_leaves_it_to_people() -> None:
     off = config(collect="never", turn="never", growth=0)
     assert (off.every("collect"), off.next("turn", datetime.now(UTC))) == (None, None)
-    assert off.every("monitor") == timedelta(hours=1)
     assert off.every("backfill") is None
 
 
