@@ -218,3 +218,12 @@ def test_a_notebook_shows_the_same_parts() -> None:
 
 def test_known_is_only_what_was_handed_over() -> None:
     assert {f.name for f in dataclasses.fields(Known)} >= set(MEASURED)
+
+
+def test_late_rows_that_a_backfill_gave_back_are_no_leak() -> None:
+    first, second = known.ledger(2, outcomes=False)
+    late = dataclasses.replace(second, collected=second.collected + 5, late=second.late + 5)
+    home = dataclasses.replace(first, rows=first.rows + 5, returned=5)
+    kept, gone = (page(known.bare(ledger=lines)) for lines in ((home, late), (first, late)))
+    assert f"{first.late + second.late:,} late" in kept
+    assert f"{first.late + second.late + 5:,} late" in gone

@@ -4,9 +4,9 @@ foretell of itself.
 Shapes are weighted by how well they explain the sizes measured: by likelihood, each family believed beforehand as
 `PRIOR` says and its shapes evenly, so that many shapes are no advantage. The band is that of the mixture: over laws,
 shapes and noise. Where it would have missed the largest sizes, had they been hidden (a rolling-origin back-test), it is
-widened by as much. Weights by the back-test alone, as often advised, did no better on simulated truths (mean error at
-4 × the data .0013, .0034 and .0043 for power, MMF and Weibull truths, against .0011, .0027 and .0032 so): three hidden
-points say less than thirteen. `tests/benchmarks/forecasts.py` shows what the bands hold.
+widened by as much. Weights by the back-test alone, as often advised, were about as good on simulated truths, a little
+better on Weibull's and a little worse on power laws, and gave no likelihood to make a band of.
+`tests/benchmarks/forecasts.py` shows what the bands hold.
 """
 
 from dataclasses import dataclass

@@ -27,7 +27,8 @@ def ledger(known: Known) -> Part:
 
 def _rows(lines: Sequence[LedgerLine]) -> Figure:
     came, left = (sum(getattr(line, name) for line in lines) for name in ("collected", "rows"))
-    leaks = [(name, sum(getattr(line, name) for line in lines)) for name in LEAKS]
+    returned = {"late": sum(line.returned for line in lines)}  # a backfill made rows of these
+    leaks = [(name, sum(getattr(line, name) for line in lines) - returned.get(name, 0)) for name in LEAKS]
     of = "events" if not any(line.outcomes.collected for line in lines) else "decisions"
     says = _told(f"{count(came)} {of}", len(lines), (left, "rows to learn from"), came, leaks)
     heads = ("window", "collected", "rows", *LEAKS)
