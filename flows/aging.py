@@ -89,9 +89,15 @@ def stale(ws: Workspace, as_of: datetime, *, on_progress: Watch) -> Staleness:
 def _found(history: History, planned: Plan, as_of: datetime) -> Staleness:
     ws, metric = history.ws, history.ws.config.metric
     samples = _samples(history)
+    fresh = f"ends {len(history.lines)}"
     panels = {EXAM: retraining.panel(ws, planned.exam)}
     kinds = {
-        name: Trial(ws, trials.samples(sample, place), ws.matrices(), panels)
+        name: Trial(
+            ws,
+            trials.samples(sample, place, trials.MOST if name in (ALL, fresh) else trials.SEEDS),
+            ws.matrices(),
+            panels,
+        )
         for place, (name, sample) in enumerate(samples.items())
     }
     exams = trials.exams(panels)
