@@ -1,6 +1,6 @@
 """Parquet as Flywheel keeps it: equal tables make equal bytes, and wrong bytes are not read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,12 +12,14 @@ ROW_GROUP = 131_072
 RESTORE = "dvc checkout data.dvc"
 
 
-def write(path: Path, table: pa.Table) -> None:
+def write(path: Path, table: pa.Table, note: Mapping[str, str] | None = None) -> None:
     """Write a table, the same bytes however it is chunked and whatever its dictionaries hold besides.
 
-    Each page carries its checksum. To be called through `fingerprint.atomic_write`.
+    Each page carries its checksum; `note` goes into the file's metadata. To be called through
+    `fingerprint.atomic_write`.
     """
-    pq.write_table(canonical(table), path, row_group_size=ROW_GROUP, compression="zstd", write_page_checksum=True)
+    noted = canonical(table).replace_schema_metadata(note)
+    pq.write_table(noted, path, row_group_size=ROW_GROUP, compression="zstd", write_page_checksum=True)
 
 
 def read(

@@ -8,6 +8,7 @@ rerun writes the same bytes again and then the line.
 
 import hashlib
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +23,7 @@ from flywheel.fingerprint import Seen, atomic_write, remove_leftovers, sha256, v
 from flywheel.records import LedgerLine, Outcomes
 from flywheel.schema import TIME
 
+SEAL = "sha256"  # of a ledger's lines, in its metadata
 START = "0" * 64  # the address of a dataset without a window
 LEAKS = ("duplicate", "quarantined", "unlabelled", "late")
 _COUNTS = ("collected", "rows", *LEAKS)
@@ -106,7 +108,10 @@ def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
             raise IntegrityError("the ledger is missing while windows are there", where=str(path), next=parquet.RESTORE)
         return ()
     try:
-        ledger = tuple(_line(values) for values in parquet.read(path).to_pylist())
+        table = parquet.read(path)
+        lines = table.to_pylist()
+        _check_seal(table.schema.metadata or {}, lines)
+        ledger = tuple(_line(values) for values in lines)
     except (ValueError, TypeError, KeyError) as error:
         raise IntegrityError(
             "the ledger is not what was written", where=str(path), why=str(error), next=parquet.RESTORE
@@ -251,7 +256,18 @@ def _write_ledger(path: Path, ledger: Sequence[LedgerLine]) -> None:
     ):
         schema = schema.append(column) if held else schema
     table = pa.Table.from_pylist([asdict(line) for line in ledger], schema=schema)
-    parquet.write(path, table)
+    parquet.write(path, table, {SEAL: _seal(table.to_pylist())})
+
+
+def _seal(lines: list[dict[str, Any]]) -> str:
+    """The hash of all that a ledger says: page checksums do not guard what a file says about its pages."""
+    return hashlib.sha256(json.dumps(lines, default=str).encode()).hexdigest()
+
+
+def _check_seal(metadata: dict[bytes, bytes], lines: list[dict[str, Any]]) -> None:
+    """Let a ledger through that says what was written, or was written before ledgers were sealed."""
+    if metadata.get(SEAL.encode(), _seal(lines).encode()) != _seal(lines).encode():
+        raise ValueError("its lines do not have the hash that it holds")
 
 
 def _line(values: dict[str, Any]) -> LedgerLine:
