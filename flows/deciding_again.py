@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows import deciding, inspect, learning
+from flows import deciding, inspect, learning, valuing
 from flows.learning import Scorer
 from flywheel.data import dataset
 from flywheel.errors import DataError
@@ -75,6 +75,7 @@ def decide_again(ws: Workspace, number: int, as_of: datetime) -> Again:
     )
     earlier = [one for one in inspect.generations(ws) if one.as_of <= made.as_of and one.generation < number]
     uses = history.uses(earlier, exam, (made.config, made.tags.get("recipe", "")))
+    earned = valuing.finding(ws, challenger, exam)
     now = gate.decide(
         examined.evaluation,
         ws.config.gate,
@@ -82,6 +83,7 @@ def decide_again(ws: Workspace, number: int, as_of: datetime) -> Again:
         servable=_servable(ws, challenger),
         champion_generation=made.examined_against,
         history=History(ancestor, examined.against, examined.absent, history.exams(earlier), uses),
+        beside=() if earned is None else (earned,),
     )
     then = Verdict(made.verdict, made.reason, tuple(inspect.explain(ws, number).findings))
     count = sum(len(rows) for rows, _ in late.values())

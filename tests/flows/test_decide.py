@@ -103,7 +103,7 @@ def test_a_decision_made_again_at_once_is_the_same_and_changes_nothing(twice: Wo
     before = world.ends(twice)
     for number in (1, 2):
         told = deciding_again.decide_again(twice, number, world.closes(world.SECOND))
-        assert told.now == told.then
+        assert repr(told.now) == repr(told.then)  # a finding may hold a NaN, which equals nothing
         assert (told.rows_now, told.late) == (told.rows_then, 0)
         assert "stands: promote then, promote by what is known" in told.says
     assert world.ends(twice) == before
@@ -116,7 +116,7 @@ def test_a_decision_made_again_knows_the_labels_that_came_late_and_the_policy_of
     world.deliver(turned, world.put(old, event_id=ids, user_id=[f"u-{n}" for n in range(old.num_rows)]), "late.csv")
     assert world.turn(turned, world.SECOND).status == "promoted"
     at_the_time = deciding_again.decide_again(turned, 1, world.closes(world.FIRST))
-    assert (at_the_time.late, at_the_time.now) == (0, at_the_time.then)
+    assert (at_the_time.late, repr(at_the_time.now)) == (0, repr(at_the_time.then))
     told = deciding_again.decide_again(turned, 1, world.closes(world.SECOND))
     assert (told.late, told.rows_now) == (old.num_rows, made.exam_rows + old.num_rows)
     assert told.now.reason != told.then.reason

@@ -22,6 +22,7 @@ def test_the_command_says_where_the_page_is_and_its_first_sentence(
     turned: Workspace, shell: Shell, tmp_path: Path
 ) -> None:
     to = tmp_path / "new" / "page.html"
+    (turned.cache / "report.html").unlink()  # of the turn
     done = shell.run(turned.root, "report", "--out", str(to))
     assert done.code == 0, done.said
     path, says = done.out.splitlines()
@@ -87,6 +88,7 @@ def test_a_page_is_replaced_by_the_next(turned: Workspace) -> None:
 
 
 def test_the_door_shows_the_newest_page(turned: Workspace) -> None:
+    (turned.cache / "report.html").unlink()  # of the turn
     assert serving.page(turned) == b""
     reporting.report(turned)
     assert serving.page(turned) == (turned.cache / "report.html").read_bytes()

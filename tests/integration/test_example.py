@@ -50,7 +50,7 @@ def test_the_example_and_the_remote_that_ships_with_it_are_small(clone: Path) ->
 
 def test_init_gives_a_clone_its_store_and_changes_nothing_that_is_committed(clone: Path) -> None:
     flywheel = (sys.executable, "-m", "flows.cli", "-C", str(clone))
-    refused = subprocess.run([*flywheel, "status"], cwd=ROOT, capture_output=True, text=True, check=False)
+    refused = subprocess.run([*flywheel, "generations"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "flywheel init ." in refused.stderr
     run(ROOT, *flywheel, "init", str(clone))

@@ -153,7 +153,7 @@ def _where(root: Path, registry: Registry | None) -> str:
 
 
 def _missing(where: str, why: str) -> RegistryError:
-    next = "restore it from a copy; to start with no generations: flywheel init ."
+    next = "restore mlruns, or the registry's database, from a copy; to start with no generations: flywheel init ."
     return RegistryError("the workspace has no MLflow store", where=where, why=why, next=next)
 
 
