@@ -59,13 +59,15 @@ debian:
 	    || echo "Debian's packages cannot be had: the tests that drive them are skipped."; \
 	fi
 
+# With their extras: in hash mode pip looks at the newest of a package that is asked for with extras, and stops if that
+# has no pin, unless the pin names the extras too.
 lock: ## pin all versions anew, with their hashes and without the address of an index
 	$(UV) pip compile -q pyproject.toml --group build $(LOCKED) -o requirements.txt
 	{ echo "-r requirements.txt"; $(UV) pip compile -q pyproject.toml --group build --group dev $(LOCKED) \
-	  -c requirements.txt $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.txt); } \
+	  -c requirements.txt $$(sed -n 's/^\([a-z0-9._-]*\)\(\[[^]]*\]\)*==.*/--no-emit-package \1/p' requirements.txt); } \
 	  > requirements-dev.txt
 
-LOCKED := --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+LOCKED := --upgrade --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 clean: ## remove what can be made again
 	rm -rf build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
