@@ -49,5 +49,5 @@ def test_requirements_are_pinned_with_hashes_and_name_no_address(name: str) -> N
     assert "://" not in text
     pins = [line for line in text.splitlines() if re.match(r"[a-z0-9]", line)]
     assert pins
-    assert [pin for pin in pins if not re.match(r"[a-z0-9._-]+==\S+ ", pin)] == []
+    assert [pin for pin in pins if not re.match(r"[a-z0-9._-]+(\[[a-z0-9, _-]+\])?==\S+ ", pin)] == []
     assert [pin for pin in re.split(r"\n(?=[a-z0-9])", text) if "==" in pin and "--hash=sha256:" not in pin] == []
