@@ -19,6 +19,7 @@ from flows.run import Watch, tell_note
 from flywheel.config import Config, parse
 from flywheel.errors import ConfigError
 from flywheel.events import Outcome
+from flywheel.found import PAGE
 from flywheel.infer.unseen import unseen
 from flywheel.integrations import prefect_api
 from flywheel.measure.picture import quality_against_data, worlds_apart
@@ -204,6 +205,7 @@ def _end(
     quality_against_data(made, ws.config.metric, ws.config.product.name, folder / "quality-against-data.png")
     last = max(g.generation for g in made) if made else 1
     say(f"\nThe picture: {picture}")
+    say(f"The page:    {ws.cache / PAGE}")
     say(f"Look on:     flywheel -C {ws.root} status        what became of every decision and outcome")
     say(f"             flywheel -C {ws.root} ui            quality against data, in MLflow's own chart")
     say(f"             flywheel -C {ws.root} explain {last}     where a generation came from, and why")
