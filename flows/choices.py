@@ -14,13 +14,12 @@ from flywheel.data import dataset
 from flywheel.events import Candidate, Context, Decision, Request
 from flywheel.integrations import mlflow_registry
 from flywheel.learn.features import Floats, Matrix
-from flywheel.learn.matrix import Known, Recipe
+from flywheel.learn.matrix import Recipe
 from flywheel.learn.train import Columns
 from flywheel.measure.slots import Flags, Lists
 from flywheel.schema import NOTHING
 from flywheel.serve import exploration
 from flywheel.serve.lookup import Lookup
-from flywheel.serve.snapshot import Snapshot
 from flywheel.sources.inbox_database import reading
 from flywheel.sources.inbox_reading import made
 from flywheel.workspace import Workspace
@@ -183,25 +182,7 @@ def _lookup(ws: Workspace, recipe: Recipe, state: int) -> Lookup | None:
         known = None if state == NOTHING else ws.matrices(recipe).known(state)
     except LookupError:
         return None
-    return Lookup(_snapshot(recipe, known))
-
-
-def _snapshot(recipe: Recipe, known: Known | None) -> Snapshot:
-    return Snapshot(
-        generation=0,
-        recipe=recipe.fingerprint,
-        config=recipe.spec.config,
-        state=known.window if known else NOTHING,
-        counters=known.counters if known else {},
-        vocabularies=known.vocabularies if known else {},
-        names=recipe.names,
-        types=recipe.types,
-        sizes={},
-        model=None,
-        custom=recipe.custom.text,
-        golden=np.empty((0, len(recipe.names)), np.float32),
-        golden_scores=np.empty(0),
-    )
+    return Lookup(serving.without_model(recipe, known))
 
 
 def _known(decision: Decision, attributes: Mapping[str, Context]) -> Decision:

@@ -17,6 +17,7 @@ from flywheel.config import Config
 from flywheel.errors import ConfigError, FlywheelError, IntegrityError
 from flywheel.found import PAGE
 from flywheel.learn import baseline, train
+from flywheel.learn.matrix import Known, Recipe
 from flywheel.learn.train import Columns
 from flywheel.schema import NOTHING
 from flywheel.sections import Serve
@@ -153,14 +154,18 @@ def _newest(ws: Workspace) -> Snapshot | None:
 
 def nothing_known(ws: Workspace) -> Snapshot:
     """The baseline before anything is known."""
-    recipe = ws.recipe
+    return without_model(ws.recipe, None)
+
+
+def without_model(recipe: Recipe, known: Known | None) -> Snapshot:
+    """What is known, under a recipe, for the baseline or whoever brings a model of their own."""
     return Snapshot(
         generation=0,
         recipe=recipe.fingerprint,
-        config=ws.config,
-        state=NOTHING,
-        counters={},
-        vocabularies={},
+        config=recipe.spec.config,
+        state=known.window if known else NOTHING,
+        counters=known.counters if known else {},
+        vocabularies=known.vocabularies if known else {},
         names=recipe.names,
         types=recipe.types,
         sizes={},

@@ -191,10 +191,12 @@ def _array(values: list[Any]) -> pa.Array:
     try:
         array = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        array = None
-    if array is None or not _plain(array.type):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    return array
+        return _text(values)  # a column of SQLite may hold numbers beside words
+    return array if _plain(array.type) else _text(values)
+
+
+def _text(values: list[Any]) -> pa.Array:
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _plain(kind: pa.DataType) -> bool:
