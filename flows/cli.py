@@ -312,9 +312,9 @@ def rollback(why: Why = "rolled back by hand", dry_run: DryRun = False, as_json:
 
 def move(generation: int | None, why: str, *, dry_run: bool, as_json: bool) -> None:
     """Move the champion, or say what would move, and tell it."""
-    from flows import deciding, show
+    from flows import moving, show
 
-    made = deciding.move_by_hand(opened(), generation, why=why, dry_run=dry_run)
+    made = moving.move_by_hand(opened(), generation, why=why, dry_run=dry_run)
     would = "would move: " if dry_run else ""
     out(as_json, made, lambda: say(f"{would}champion: {show.named(made.before)} → {show.named(made.after)}"))
 

@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from flows import closing, deciding, inspect, learning, measuring, served, valuing
+from flows import closing, deciding, inspect, learning, measuring, moving, served, valuing
 from flows.journal import tell, turning
 from flows.lock import locked
 from flywheel.errors import BlockedError, DataError
@@ -82,7 +82,7 @@ def examine(root: Path, planned: Plan, turn: deciding.Turn) -> int:
 @task(name="promote", **RETRY)
 def promote(root: Path, generation: int) -> bool:
     """Move the champion alias if the verdict says so."""
-    return deciding.settle(Workspace.open(root), generation)
+    return moving.settle(Workspace.open(root), generation)
 
 
 @task(name="compare with what was served")
@@ -186,7 +186,7 @@ def _revolved(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehea
         tell("examined", generation=number, verdict=made.verdict)
         publish_table("verdict", inspect.findings(ws, made), f"generation {number}: {made.verdict}, {made.reason}")
     passed = new and made.verdict == "promote"
-    if move and (passed or deciding.unsettled(ws, made)) and promote(ws.root, made.generation):
+    if move and (passed or moving.unsettled(ws, made)) and promote(ws.root, made.generation):
         return Turned("promoted", made.reason, made.generation, dataset=made.dataset)
     if not new:
         return Turned("skipped", f"nothing new since generation {made.generation}", made.generation)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from filelock import FileLock
 
-from flows import deciding, inspect, replaying
+from flows import deciding, inspect, moving, replaying
 from flows.lock import locked
 from flywheel.data import dataset
 from flywheel.errors import BlockedError, BusyError, IntegrityError, RegistryError
@@ -142,8 +142,8 @@ def test_a_generation_that_cannot_be_loaded_is_not_promoted_by_hand(turned: Work
     (folder / "model.ubj").unlink()
     before = mlflow_registry.moves(store)
     for move in (
-        lambda: deciding.move_by_hand(turned, None, why="to see", dry_run=False),
-        lambda: deciding.move_by_hand(turned, 1, why="to see", dry_run=False),
+        lambda: moving.move_by_hand(turned, None, why="to see", dry_run=False),
+        lambda: moving.move_by_hand(turned, 1, why="to see", dry_run=False),
     ):
         with pytest.raises(IntegrityError, match=r"generation 1 has lost model\.ubj"):
             move()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows import deciding, deciding_again, inspect
+from flows import deciding, deciding_again, inspect, moving
 from flywheel.errors import DataError, RegistryError
 from flywheel.integrations import mlflow_registry
 from flywheel.workspace import Workspace
@@ -54,7 +54,7 @@ def test_a_challenger_meets_the_ancestor_too_and_a_rollback_brings_its_own_back(
     made = third(twice)
     assert made.tags["ancestor"] == "1"
     assert "generation 1's" in finding(twice, 3, "ancestor")["detail"]
-    deciding.move_by_hand(twice, 1, why="complaints", dry_run=False)
+    moving.move_by_hand(twice, 1, why="complaints", dry_run=False)
     assert deciding.ancestor_of(twice, deciding.champion(twice)) == 0
 
 
@@ -68,7 +68,7 @@ def test_an_ancestor_that_is_gone_keeps_the_champion_and_says_how_to_go_on(twice
     assert made.verdict == "keep"
     assert "the ancestor, generation 1, did not sit the exam: there is no generation 1" in made.reason
     assert "flywheel promote N --why REASON" in made.reason
-    deciding.move_by_hand(twice, 3, why="the ancestor is gone", dry_run=False)
+    moving.move_by_hand(twice, 3, why="the ancestor is gone", dry_run=False)
     assert deciding.ancestor_of(twice, 3) == 3
 
 

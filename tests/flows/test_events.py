@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows import deciding, inspect, journal, lock, standing
+from flows import deciding, inspect, journal, lock, moving, standing
 from flywheel.errors import BlockedError
 from flywheel.workspace import Workspace
 from tests.flows import world
@@ -37,7 +37,7 @@ def test_every_step_of_a_turn_is_told_with_its_turn(turned: Workspace) -> None:
     assert len({line["run"] for line in lines}) == 1
     assert (lines[2]["windows"], lines[3]["data"], lines[6]["generation"]) == (turn.closed, turn.dataset, 2)
     world.turn(turned, world.SECOND)
-    deciding.move_by_hand(turned, None, why="to see", dry_run=False)
+    moving.move_by_hand(turned, None, why="to see", dry_run=False)
     assert steps(turned)[8:] == [
         "began",
         "collected",
@@ -96,7 +96,7 @@ def test_status_is_told_while_everything_is_down(turned: Workspace) -> None:
 def test_a_glance_sees_what_the_registry_says(turned: Workspace) -> None:
     world.turn(turned, world.SECOND)
     seen = standing.status(turned)
-    told = deciding.aliases(turned)
+    told = moving.aliases(turned)
     assert (seen.champion, seen.previous) == (told.champion, told.previous) == (2, 1)
     assert seen.generations == len(inspect.generations(turned)) == 2
     assert [(m.before, m.after) for m in seen.moves] == [(0, 1), (1, 2)]

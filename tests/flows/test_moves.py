@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows import closing, deciding, inspect
+from flows import closing, deciding, inspect, moving
 from flywheel.data import dataset
 from flywheel.errors import RegistryError
 from flywheel.integrations import mlflow_registry, mlflow_tracking
@@ -41,21 +41,21 @@ def test_a_champion_changed_during_the_gate_is_not_overwritten_unseen(
     again = world.turn(turned, 12)
     assert (again.status, again.generation) == ("skipped", 3)
     assert mlflow_registry.state(store).champion == 1
-    moved = deciding.move_by_hand(turned, 3, why="looked at it", dry_run=False)
+    moved = moving.move_by_hand(turned, 3, why="looked at it", dry_run=False)
     assert (moved.before, moved.after) == (1, 3)
 
 
 def test_a_rollback_is_not_undone_by_the_next_turn(turned: Workspace) -> None:
     world.turn(turned, world.SECOND)
-    rehearsed = deciding.move_by_hand(turned, None, why="complaints", dry_run=True)
+    rehearsed = moving.move_by_hand(turned, None, why="complaints", dry_run=True)
     assert (rehearsed.before, rehearsed.after) == (2, 1)
     assert inspect.status(turned).champion == 2
-    deciding.move_by_hand(turned, None, why="complaints", dry_run=False)
+    moving.move_by_hand(turned, None, why="complaints", dry_run=False)
     assert world.turn(turned, world.SECOND).status == "skipped"
     state = inspect.status(turned)
     assert (state.champion, state.previous) == (1, 2)
     assert [(m.action, m.before, m.after, m.why) for m in state.moves][-1] == ("rollback", 2, 1, "complaints")
-    deciding.move_by_hand(turned, None, why="no, it was fine", dry_run=False)
+    moving.move_by_hand(turned, None, why="no, it was fine", dry_run=False)
     assert inspect.status(turned).champion == 2
 
 

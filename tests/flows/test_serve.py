@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows import deciding, inspect
+from flows import deciding, inspect, moving
 from flywheel.integrations import mlflow_registry
 from flywheel.workspace import Workspace
 from tests.flows import live
@@ -116,7 +116,7 @@ def test_a_new_champion_serves_within_ten_seconds_and_no_request_fails(
 
     thread = threading.Thread(target=hammer)
     thread.start()
-    deciding.move_by_hand(ws, other, why="to see it served", dry_run=False)
+    moving.move_by_hand(ws, other, why="to see it served", dry_run=False)
     took = until(lambda: served.model()["generation"] == other)
     until(lambda: answers[-1][1]["generation"] in (other, 0), 2)
     stop.set()
