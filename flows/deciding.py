@@ -15,7 +15,15 @@ from flows.failpoints import failpoint
 from flows.learning import Examined, Scorer
 from flywheel import config as settings
 from flywheel.errors import DataError, RegistryError
-from flywheel.integrations import dvc_data, mlflow_curve, mlflow_model, mlflow_registry, mlflow_store, mlflow_tracking
+from flywheel.integrations import (
+    dvc_data,
+    mlflow_curve,
+    mlflow_evidence,
+    mlflow_model,
+    mlflow_registry,
+    mlflow_store,
+    mlflow_tracking,
+)
 from flywheel.integrations.mlflow_store import Store
 from flywheel.learn import custom, gate, history
 from flywheel.learn.features import Spec
@@ -226,7 +234,7 @@ def _finite(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _evidence(ws: Workspace, trained: Trained, examined: Examined, verdict: Verdict) -> mlflow_tracking.Evidence:
+def _evidence(ws: Workspace, trained: Trained, examined: Examined, verdict: Verdict) -> mlflow_evidence.Evidence:
     config = ws.config
     own = ws.root / custom.FILE
     params = {f"train.{k}": v for k, v in config.train.model_dump(exclude={"params"}).items()} | dict(
@@ -236,7 +244,7 @@ def _evidence(ws: Workspace, trained: Trained, examined: Examined, verdict: Verd
         "windows.every": str(config.windows.every),
         "features.counters": [c.name for c in config.features.counters],
     }
-    return mlflow_tracking.Evidence(
+    return mlflow_evidence.Evidence(
         evaluation=examined.evaluation,
         verdict=verdict,
         config=tomlkit.dumps(config.told.model_dump(mode="json", exclude_none=True)),

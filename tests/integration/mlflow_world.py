@@ -9,9 +9,9 @@ import pytest
 import xgboost as xgb
 
 from flywheel.integrations import mlflow_curve, mlflow_model, mlflow_registry, mlflow_tracking
+from flywheel.integrations.mlflow_evidence import Evidence
 from flywheel.integrations.mlflow_model import Parts
 from flywheel.integrations.mlflow_store import Store, create
-from flywheel.integrations.mlflow_tracking import Evidence
 from flywheel.records import Comparison, Evaluation, Finding, Generation, Interval, Slice, Verdict
 
 QUIET = [

@@ -8,17 +8,16 @@ counts as a generation once it is finished and registered.
 import json
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from flywheel.errors import DataError, RegistryError
-from flywheel.integrations import mlflow_model, mlflow_plots
+from flywheel.integrations import mlflow_evidence, mlflow_model, mlflow_plots
 from flywheel.integrations.mlflow_store import Store
-from flywheel.records import Decision, Evaluation, Generation, Interval, Verdict
+from flywheel.records import Decision, Generation, Interval
 
 _STATED = {
     "train_rows",
@@ -40,23 +39,6 @@ class Attempt:
     run_id: str
     number: int
     finished: bool
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What goes with a generation beyond its numbers.
-
-    `config` is flywheel.toml as it was, `params` its feature and training sections, flattened. `calibration` maps a
-    model's name to its (mean prediction, observed mean, rows) per bin. `files` are kept as they are, by name.
-    """
-
-    evaluation: Evaluation
-    verdict: Verdict
-    config: str
-    params: Mapping[str, object] = field(default_factory=dict)
-    importance: Mapping[str, float] = field(default_factory=dict)
-    calibration: Mapping[str, list[tuple[float, float, int]]] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Attempt:
@@ -94,7 +76,9 @@ def finished(store: Store, turn_id: str) -> str | None:
     return str(done[0].info.run_id) if done else None
 
 
-def log(store: Store, generation: Generation, evidence: Evidence, model: mlflow_model.Parts, model_id: str) -> None:
+def log(
+    store: Store, generation: Generation, evidence: mlflow_evidence.Evidence, model: mlflow_model.Parts, model_id: str
+) -> None:
     """Log everything about a generation to its run, whose model is kept already, and finish the run last.
 
     Raises:
@@ -103,7 +87,11 @@ def log(store: Store, generation: Generation, evidence: Evidence, model: mlflow_
     metrics = _metrics(generation)
     run_id, step, now = generation.run_id, generation.train_rows, int(time.time() * 1000)
     with store.answering():
-        tags = _tags(generation) | model.hashes() | {"mlflow.note.content": note(generation, evidence.verdict)}
+        tags = (
+            _tags(generation)
+            | model.hashes()
+            | {"mlflow.note.content": mlflow_evidence.note(generation, evidence.verdict)}
+        )
         params = [Param(key, str(value)[:6000]) for key, value in list(evidence.params.items())[:50]]
         dataset = _dataset(store, generation, model)
         # a dataset is one row for all runs that name its version; what this run took from it stands on the link
@@ -114,7 +102,7 @@ def log(store: Store, generation: Generation, evidence: Evidence, model: mlflow_
             Metric(key, value, now, step, model_id, dataset.name, dataset.digest) for key, value in metrics.items()
         ]
         store.client.log_batch(run_id, logged, params, [RunTag(k, v) for k, v in tags.items()])
-        _artifacts(store, run_id, evidence)
+        mlflow_evidence.keep(store, run_id, evidence)
         _plots(store, generation, evidence)
         store.client.set_tag(run_id, "model_id", model_id)
         store.client.set_terminated(run_id)
@@ -159,28 +147,6 @@ def artifact(store: Store, generation: Generation, name: str) -> bytes:
         why = f"it has: {', '.join(held) or 'none'}"
         raise RegistryError(f"generation {generation.generation} has no artifact {name}", where=uri, why=why)
     return store.local(f"{uri}/{name}").read_bytes()
-
-
-def note(generation: Generation, verdict: Verdict) -> str:
-    """The decision as the markdown that MLflow shows above a run."""
-    lines = [f"**{verdict.decision}**: {_cell(verdict.reason)}", ""]
-    lines += ["| finding | status | value | threshold | n | |", "|---|---|---:|---:|---:|---|"]
-    lines += [
-        f"| {_cell(f.name)} | {f.status} | {f.value:.4g} | {f.threshold:.4g} | {f.n:,} | {_cell(f.detail)} |"
-        for f in verdict.findings
-    ]
-    trained, exam = generation.trained_windows, generation.exam_windows
-    against = f"generation {generation.examined_against}" if generation.examined_against else "the baseline"
-    lines += [
-        "",
-        f"Trained on {generation.train_rows:,} rows of windows {trained[0]} to {trained[1]}; examined against "
-        f"{against} on {generation.exam_rows:,} rows of windows {exam[0]} to {exam[1]}.",
-    ]
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _quoted(text: str) -> str:
@@ -284,31 +250,7 @@ def _dataset(store: Store, generation: Generation, model: mlflow_model.Parts) ->
     )
 
 
-def _artifacts(store: Store, run_id: str, evidence: Evidence) -> None:
-    evaluation = asdict(evidence.evaluation)
-    slices = evaluation.pop("slices")
-    parts = {
-        "findings.json": [asdict(finding) for finding in evidence.verdict.findings],
-        "slices.json": slices,
-        "evaluation.json": evaluation,
-        "importance.json": dict(evidence.importance),
-    }
-    for name, value in parts.items():
-        store.client.log_text(run_id, json.dumps(_plain(value), indent=1, allow_nan=False), name)
-    for name, text in {"config.toml": evidence.config, **evidence.files}.items():
-        store.client.log_text(run_id, text, name)
-
-
-def _plain(value: Any) -> Any:
-    """The value as strict JSON: what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plots(store: Store, generation: Generation, evidence: Evidence) -> None:
+def _plots(store: Store, generation: Generation, evidence: mlflow_evidence.Evidence) -> None:
     metric = evidence.evaluation.overall.metric
     points = [
         (one.train_rows, one.metrics[metric], one.baseline.get(metric))
