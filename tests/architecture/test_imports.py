@@ -150,10 +150,10 @@ OWNERS = {  # a library, and the modules that may import it
     "msgspec": ["flows.products", "flywheel.events", "flywheel.found", "flywheel.serve.*", "flywheel.sources.*"],
     "prometheus_client": ["flywheel.serve.*"],
     "starlette": ["flywheel.integrations.prefect_server"],
-    "typer": ["flows.cli"],
+    "typer": ["flows.cli", "flows.commands.*"],
     "rich": [
         "flows.bars",
-        "flows.cli",
+        "flows.commands.terminal",
         "flows.show",
         "flows.show_again",
         "flows.show_backfill",
