@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import Json, AsOf, Why, DryRun, Number, opened, instant, console, say, out, progress
+from flows.commands.terminal import AsOf, DryRun, Json, Number, Why, console, instant, opened, out, progress, say
 
 commands = typer.Typer()
 

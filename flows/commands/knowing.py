@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import Json, AsOf, Number, opened, instant, console, say, out, progress
+from flows.commands.terminal import AsOf, Json, Number, console, instant, opened, out, progress, say
 
 commands = typer.Typer()
 

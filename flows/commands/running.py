@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import opened, console, say, progress
+from flows.commands.terminal import console, opened, progress, say
 
 commands = typer.Typer()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import Json, AsOf, Wait, DryRun, opened, instant, console, say, out, progress
+from flows.commands.terminal import AsOf, DryRun, Json, Wait, console, instant, opened, out, progress, say
 
 commands = typer.Typer()
 
