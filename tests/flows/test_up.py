@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,11 @@ def make_late(ws: Workspace, hours: int) -> int:
             database.execute(
                 f"UPDATE flow_run SET {column} = {shifted} WHERE state_type = 'SCHEDULED' AND auto_scheduled", [back]
             )
+        # A run does not begin before its state's own time either, whatever the run says.
+        of = "SELECT state_id FROM flow_run WHERE state_type = 'SCHEDULED' AND auto_scheduled"
+        at = "json_extract(state_details, '$.scheduled_time')"
+        shifted = f"json_set(state_details, '$.scheduled_time', strftime('%Y-%m-%dT%H:%M:%SZ', {at}, ?))"
+        database.execute(f"UPDATE flow_run_state SET state_details = {shifted} WHERE id IN ({of})", [back])
         waiting = "SELECT count(*) FROM flow_run JOIN flow ON flow.id = flow_id WHERE flow.name = 'collect'"
         (count,) = database.execute(f"{waiting} AND state_type = 'SCHEDULED' AND auto_scheduled").fetchone()
         return int(count)
@@ -87,8 +92,18 @@ def begun(ws: Workspace, command: str) -> int:
     return sum(line["step"] == "began" and line["command"] == command for line in journal.read(ws.cache))
 
 
+@pytest.fixture
+def ended() -> Iterator[list[Up]]:
+    """Supervisors of a test; none outlives it."""
+    started: list[Up] = []
+    yield started
+    for up in started:
+        up.process.kill()
+        up.process.wait()
+
+
 @pytest.mark.slow
-def test_the_life_of_a_wheel_that_turns_by_itself(tmp_path: Path, shell: Shell) -> None:
+def test_the_life_of_a_wheel_that_turns_by_itself(tmp_path: Path, shell: Shell, ended: list[Up]) -> None:
     """In one, for a start takes half a minute."""
     ws = live.build(tmp_path / "live")
     schedule = {
@@ -97,6 +112,7 @@ def test_the_life_of_a_wheel_that_turns_by_itself(tmp_path: Path, shell: Shell) 
         "FLYWHEEL_SCHEDULE__GROWTH": "0",
     }
     up = Up(ws, tmp_path / "first.log", **schedule)
+    ended.append(up)
     assert set(up.ports) == {"on", "generation", "run"}
     assert get(up.ports["run"], "/api/health") is True
     assert get(up.ports["on"], "/v1/model")["generation"] == standing.status(ws).champion
@@ -146,6 +162,7 @@ def test_the_life_of_a_wheel_that_turns_by_itself(tmp_path: Path, shell: Shell) 
     before = begun(ws, "collect")
     assert make_late(ws, 200) >= 3
     again = Up(ws, tmp_path / "second.log", **schedule)
+    ended.append(again)
     again.wait_for(lambda: begun(ws, "collect") > before, BOOT)
     time.sleep(12)  # two polls of the runner
     assert begun(ws, "collect") == before + 1
