@@ -41,6 +41,19 @@ def test_a_scorer_says_what_predict_says_of_any_number_of_rows():
         np.testing.assert_array_equal(score(matrix[:rows]), predict(trained.model, COLUMNS, matrix[:rows]))
 
 
+def test_a_scorer_says_what_the_library_says_and_refuses_other_columns():
+    trained = fitted([batch(w) for w in range(4)])
+    booster = xgb.Booster(model_file=bytearray(trained.model))
+    score, matrix = train.scorer(trained.model, COLUMNS), batch(9).load()
+    matrix[:5, 0] = np.nan
+    first = score(matrix[:50])
+    np.testing.assert_array_equal(first, booster.inplace_predict(matrix[:50]))
+    np.testing.assert_array_equal(score(np.asfortranarray(matrix[::-1])), booster.inplace_predict(matrix)[::-1])
+    np.testing.assert_array_equal(first, booster.inplace_predict(matrix[:50]))  # a copy of its own
+    with pytest.raises(xgb.core.XGBoostError, match="n_features"):
+        score(np.hstack([matrix, matrix]))
+
+
 def test_the_hash_tells_any_cell_or_label_apart_and_not_how_windows_are_put_together(monkeypatch):
     batches = [batch(w) for w in range(4)]
     one = fitted(batches)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import xxhash
 
 from flywheel.errors import DataError
 from flywheel.learn.features import Matrix
+from flywheel.learn.prediction import predictor
 from flywheel.sections import Train
 from flywheel.segments import as_bytes
 
@@ -66,23 +68,20 @@ class Trained:
 def predict(model: bytes, columns: Columns, matrix: Matrix) -> npt.NDArray[np.float64]:
     """Score rows, shape (rows,): probability for a binary label, else the expected number."""
     booster = xgb.Booster(model_file=bytearray(model))
-    return score(booster, columns, matrix)
-
-
-def score(booster: xgb.Booster, columns: Columns, matrix: Matrix) -> npt.NDArray[np.float64]:
-    """Score rows with a loaded booster, shape (rows,)."""
-    if not len(matrix):
-        return np.empty(0)
-    # the library itself refuses other columns; to count them in Python first takes 25 µs
-    scores = booster.inplace_predict(columns.freeze(matrix), validate_features=False)
-    return np.asarray(scores, dtype=np.float64)
+    return _scored(predictor(booster), columns, matrix)
 
 
 def scorer(model: bytes, columns: Columns, threads: int = 1) -> Callable[[Matrix], npt.NDArray[np.float64]]:
     """A model loaded once to score small matrices often; says what `predict` says."""
     booster = xgb.Booster(model_file=bytearray(model))
     booster.set_param({"nthread": threads})
-    return lambda matrix: score(booster, columns, matrix)
+    return partial(_scored, predictor(booster), columns)
+
+
+def _scored(
+    predict: Callable[[Matrix], npt.NDArray[np.float32]], columns: Columns, matrix: Matrix
+) -> npt.NDArray[np.float64]:
+    return predict(columns.freeze(matrix)).astype(np.float64) if len(matrix) else np.empty(0)
 
 
 def check(labels: Labels, kind: str, policy: Train) -> None:
