@@ -15,6 +15,7 @@ from flows.failpoints import failpoint
 from flows.interrupts import deferred
 from flows.progress import tell
 from flywheel.data import dataset, validate
+from flywheel.data.identity import Users
 from flywheel.errors import BlockedError, FlywheelError
 from flywheel.fingerprint import atomic_write, sha256
 from flywheel.learn import baseline, evaluate, metrics, train
@@ -131,9 +132,10 @@ def train_users(ws: Workspace, plan: Plan) -> int:
     """How many users the training rows have; 0 where the contract knows none."""
     if not ws.config.contract.user:
         return 0
-    users = [dataset.read_window(ws.data, name, ["user"]).column("user") for name in plan.train]
-    chunks = [chunk for column in users for chunk in column.chunks]
-    return len(pa.chunked_array(chunks).unify_dictionaries().chunk(0).dictionary) if chunks else 0
+    grid, reader = ws.config.windows.grid, ws.reader
+    chain = {grid.parse(name): address for name, address in dataset.chain(ws.ledger()).items()}
+    users = Users(ws.cache / "users", chain, lambda window: reader(window, ["user"]).column("user"))
+    return users.until(grid.parse(plan.train[-1]))
 
 
 def examine(
@@ -198,8 +200,7 @@ def _bins(labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> l
 def batch(ws: Workspace, cache: Cache, name: str) -> Batch:
     """The training rows of a window: labelled, and not late."""
     window = ws.config.windows.grid.parse(name)
-    labels = dataset.read_window(ws.data, name, ["label"]).column("label").to_numpy()
-    at = usable(ws, name)
+    labels, at = _labels(ws, name)
     if at.all():
         return Batch(name, labels.astype(np.float32), lambda: cache.load(window))
     return Batch(name, labels[at].astype(np.float32), lambda: cache.load(window)[at])
@@ -207,9 +208,14 @@ def batch(ws: Workspace, cache: Cache, name: str) -> Batch:
 
 def usable(ws: Workspace, name: str) -> npt.NDArray[np.bool_]:
     """Which rows of a window are training rows: labelled, and not late."""
+    return _labels(ws, name)[1]
+
+
+def _labels(ws: Workspace, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """The labels of a window's rows, and which of them are training rows."""
     table = dataset.read_window(ws.data, name, ["label", "late"])
-    labelled = ~np.isnan(table.column("label").to_numpy())
-    return np.asarray(labelled & ~table.column("late").to_numpy(zero_copy_only=False))
+    labels = table.column("label").to_numpy()
+    return labels, ~np.isnan(labels) & ~table.column("late").to_numpy(zero_copy_only=False)
 
 
 def matrix_of(ws: Workspace, windows: Sequence[str], recipe: Recipe) -> Matrix:

@@ -1,4 +1,4 @@
-"""Which event ids the dataset holds already: an index of hashes, every hit confirmed by the id itself."""
+"""Which event ids the dataset holds already, and how many users: indices of hashes, kept beside it and rebuildable."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import IntegrityError
-from flywheel.segments import Segments, entry_type, hash_names
+from flywheel.segments import MANIFEST, Segments, entry_type, hash_names
 
 TABLE = "ids"
+USERS = "users"
+Read = Callable[[int], pa.ChunkedArray]
 
 
 class Ids:
-    """The ids of all closed windows; a cache, brought up to date with the dataset when it is opened.
+    """The ids of all closed windows, every hit confirmed by the id itself; brought up to date when it is opened.
 
     Args:
         folder: where the index is kept; it may be deleted.
@@ -22,7 +24,7 @@ class Ids:
         read: the event ids of a closed window.
     """
 
-    def __init__(self, folder: Path, chain: dict[int, str], read: Callable[[int], pa.ChunkedArray]) -> None:
+    def __init__(self, folder: Path, chain: dict[int, str], read: Read) -> None:
         self._folder, self._chain, self._read = folder, dict(chain), read
         self._store = self._open()
         self._catch_up()
@@ -53,7 +55,7 @@ class Ids:
 
     def _open(self, *, fresh: bool = False) -> Segments:
         if fresh:
-            (self._folder / "manifest.json").unlink(missing_ok=True)
+            (self._folder / MANIFEST).unlink(missing_ok=True)
         return Segments(self._folder, {TABLE: entry_type([("window", "<i4")])}, keep=0, chain=self._chain_of)
 
     def _chain_of(self, window: int) -> str | None:
@@ -66,3 +68,38 @@ class Ids:
             entries = np.zeros(len(hashes), dtype=self._store.tables[TABLE])
             entries["key"], entries["window"] = hashes, window
             self._store.put([(window, {TABLE: entries})])
+
+
+class Users:
+    """How many users the dataset had up to each window; only windows that are new are read for it.
+
+    Args:
+        folder: where the index is kept; it may be deleted.
+        chain: the address of the dataset up to each closed window, by index, oldest first.
+        read: the users of the rows of a closed window.
+    """
+
+    def __init__(self, folder: Path, chain: dict[int, str], read: Read) -> None:
+        self._folder, self._chain, self._read = folder, chain, read
+
+    def until(self, window: int) -> int:
+        """How many users have a row in a closed window up to and with this one."""
+        try:
+            return self._counted()[window]
+        except IntegrityError:
+            (self._folder / MANIFEST).unlink()
+            return self._counted()[window]
+
+    def _counted(self) -> dict[int, int]:
+        store = Segments(self._folder, {USERS: entry_type([("first", "<i4")])}, keep=0, chain=self._chain.get)
+        counts = {int(window): int(count) for window, count in store.notes.get(USERS, {}).items()}
+        for window in self._chain:
+            if store.newest is not None and window <= store.newest:
+                continue
+            hashes = hash_names(self._read(window).unique().drop_null().to_pylist())
+            new = hashes if store.newest is None else hashes[~store.get(USERS, hashes, store.newest)[0]]
+            entries = np.zeros(len(new), dtype=store.tables[USERS])
+            entries["key"], entries["first"] = new, window
+            counts[window] = max(counts.values(), default=0) + len(new)
+            store.put([(window, {USERS: entries})], {USERS: counts})
+        return counts

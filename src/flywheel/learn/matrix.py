@@ -7,7 +7,8 @@ name is not believed and made again.
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Recipe:
         """XGBoost's type of each column."""
         return (*self.spec.types, *("q",) * len(self.custom.names))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A short hash of the config, the code and the functions that make the columns."""
         code = b"".join(Path(str(module.__file__)).read_bytes() for module in (coding, features, state, custom))
@@ -93,6 +94,7 @@ class Cache:
     recipe: Recipe
     chain: dict[int, str]
     read: Read
+    _files: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def build(self, windows: list[int], progress: Callable[[int], None] = lambda _: None) -> None:
         """Make the matrices of `windows` that are missing, and bring the counters up to the newest closed window.
@@ -210,7 +212,13 @@ class Cache:
         return f"{self.recipe.spec.config.windows.grid.name(window)}-{address}"
 
     def _find(self, window: int) -> Path | None:
-        return next((self.folder / "features").glob(f"{self._stem(window)}-*.npy"), None)
+        stem = self._stem(window)
+        if stem not in self._files or not self._files[stem].exists():
+            self._files.clear()  # and listed again, all at once: a glob for each window costs the windows squared
+            self._files.update(
+                (path.stem.rpartition("-")[0], path) for path in (self.folder / "features").glob("*.npy")
+            )
+        return self._files.get(stem)
 
     def _write(self, window: int, matrix: Matrix) -> None:
         matrix = np.ascontiguousarray(matrix)
