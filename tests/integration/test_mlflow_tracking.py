@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.utils import requirements_utils
 
 from flywheel.errors import DataError, RegistryError
 from flywheel.integrations import mlflow_curve, mlflow_registry, mlflow_tracking
@@ -133,3 +134,9 @@ def test_a_failed_attempt_says_why(tmp_path: Path) -> None:
     run = store.client.get_run(attempt.run_id)
     assert (run.info.status, run.data.tags["failed"]) == ("FAILED", "one class only")
     assert mlflow_tracking.begin(store, "turn-1").number == 2
+
+
+def test_what_mlflow_infers_for_others_is_left_alone(store: Store) -> None:
+    """Generations were kept, and without MLflow's look at every installed package, which is half a second of a turn."""
+    assert mlflow_tracking.generations(store)
+    assert requirements_utils._MODULES_TO_PACKAGES != {}

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ import xgboost as xgb
 import yaml  # type: ignore[import-untyped]
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
+from mlflow.utils import requirements_utils
 
 from flywheel.errors import IntegrityError
 from flywheel.integrations.mlflow_store import Store
@@ -24,6 +26,7 @@ from flywheel.records import Finding
 MODEL, COLUMNS, GOLDEN = "model.ubj", "columns.json", "golden.npy"
 TAGS = {MODEL: "model_sha256", COLUMNS: "columns_sha256", GOLDEN: "golden_sha256"}
 TOLERANCE = 1e-6
+_PACKAGES = "_MODULES_TO_PACKAGES"  # MLflow's list, which it makes when it is first asked
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def save(store: Store, run_id: str, parts: Parts) -> str:
 def _save(store: Store, run_id: str, parts: Parts, signature: ModelSignature) -> str:
     client = store.client
     logged = client.create_logged_model(store.experiment, name="model", source_run_id=run_id, tags=parts.hashes())
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch, _packages_unread():
         folder = Path(scratch) / "model"
         mlflow.xgboost.save_model(
             xgb.Booster(model_file=bytearray(parts.model)),
@@ -93,6 +96,18 @@ def _save(store: Store, run_id: str, parts: Parts, signature: ModelSignature) ->
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
     return str(logged.model_id)
+
+
+@contextmanager
+def _packages_unread() -> Iterator[None]:
+    """Keep MLflow from listing the files of every installed package, to find where a pinned one comes from."""
+    known = vars(requirements_utils)
+    read = known.get(_PACKAGES)
+    known[_PACKAGES] = read or {}
+    try:
+        yield
+    finally:
+        known[_PACKAGES] = read
 
 
 def keep(store: Store, run_id: str, parts: Parts) -> tuple[str, Stored]:
