@@ -1,6 +1,7 @@
-"""Places at which a test may kill the process, to show that a rerun ends where an undisturbed run does."""
+"""Places at which a test may kill or halt the process, to show that a rerun ends where an undisturbed run does."""
 
 import os
+import signal
 
 BACKFILL = ("redo:before", "redo:mid", "redo:after", "swap:before", "swap:mid", "swap:after")  # a turn has none of them
 NAMES = (
@@ -28,7 +29,14 @@ NAMES = (
 
 
 def failpoint(name: str) -> None:
-    """Die here, as `kill -9` would have it, if `FLYWHEEL_FAILPOINT` names this place."""
+    """Die here, as `kill -9` would have it, if `FLYWHEEL_FAILPOINT` names this place; `<name> halt` stops it.
+
+    It stops once, and goes on when it gets SIGCONT.
+    """
     assert name in NAMES
-    if os.environ.get("FLYWHEEL_FAILPOINT") == name:
+    place, _, halt = os.environ.get("FLYWHEEL_FAILPOINT", "").partition(" ")
+    if place == name and halt:
+        del os.environ["FLYWHEEL_FAILPOINT"]
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif place == name:
         os._exit(137)

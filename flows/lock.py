@@ -1,10 +1,14 @@
-"""One turn at a time per workspace: a lock that the kernel drops when its process dies, however it dies."""
+"""One turn at a time per workspace: a lock that the kernel drops when its process dies, however it dies.
+
+Where the registry or the inbox is on a PostgreSQL server, also one at a time among all workspaces of the product that
+share it, on whatever machine: `integrations.shared_lock`.
+"""
 
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from flows.journal import Run, running, write
+from flywheel import config
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.integrations import prefect_runs
 
@@ -28,7 +33,8 @@ def locked(cache: Path, command: str, *, wait: bool | float = False) -> Iterator
     What each step comes to is told to the journal meanwhile; and if whoever held it before was killed, that too.
 
     Raises:
-        BusyError: another process holds it; says which, since when and doing what.
+        BusyError: another process holds it, or a workspace that shares its stores; says which, since when, doing what.
+        LockLost: the server of the shared stores cannot be asked.
         FlywheelError: the workspace cannot be written.
     """
     patience = -1 if wait is True else max(GLANCE, wait)
@@ -40,14 +46,15 @@ def locked(cache: Path, command: str, *, wait: bool | float = False) -> Iterator
         raise BusyError("the workspace is busy", why=_told(path), next=_later(command)) from None
     try:
         mark_killed(cache)
-        run = Run(cache, command)
-        note = _note(run)
-        path.write_text(json.dumps(note))
-        try:
-            with running(run):
-                yield
-        finally:
-            path.write_text(json.dumps(note | {"ended": _now()}))
+        with _elsewhere(cache.parent, command, patience):
+            run = Run(cache, command)
+            note = _note(run)
+            path.write_text(json.dumps(note))
+            try:
+                with running(run):
+                    yield
+            finally:
+                path.write_text(json.dumps(note | {"ended": _now()}))
     finally:
         lock.release()
 
@@ -108,6 +115,20 @@ def demand_writable(cache: Path) -> None:
             why=error.strerror or str(error),
             next=f"make {cache.parent} writable for whoever runs this",
         ) from None
+
+
+def _elsewhere(root: Path, command: str, patience: float) -> AbstractContextManager[None]:
+    """The lock that other machines see, where the workspace at `root` has stores on a PostgreSQL server."""
+    told = config.load(root) if (root / "flywheel.toml").exists() else None
+    urls = [told.registry.url if told and told.registry else None, told.inbox_url if told else None]
+    if told is None or urls == [None, None]:
+        return nullcontext()
+    from flywheel.integrations import shared_lock  # SQLAlchemy, for those who need it
+
+    server = next((found for url in urls if url and (found := shared_lock.server(url))), None)
+    if server is None:
+        return nullcontext()
+    return shared_lock.held(server, told.product.name, command, patience=patience, later=_later(command))
 
 
 def _note(run: Run) -> Note:

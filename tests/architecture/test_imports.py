@@ -145,7 +145,7 @@ OWNERS = {  # a library, and the modules that may import it
     "dvc_data": ["flywheel.integrations.dvc_*"],
     "great_expectations": ["flywheel.integrations.gx_*"],
     "xgboost": ["flywheel.learn.prediction", "flywheel.learn.train", "flywheel.integrations.mlflow_model"],
-    "sqlalchemy": ["flywheel.sources.*", "flywheel.integrations.mlflow_store"],
+    "sqlalchemy": ["flywheel.sources.*", "flywheel.integrations.mlflow_store", "flywheel.integrations.shared_lock"],
     "fsspec": ["flywheel.sources.*"],
     "matplotlib": ["flywheel.integrations.mlflow_plots", "flywheel.measure.picture"],
     "uvicorn": ["flywheel.integrations.prefect_server", "flywheel.serve.*"],

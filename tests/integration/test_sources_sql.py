@@ -1,7 +1,3 @@
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,6 @@ from flywheel.sources.source import Mark
 from flywheel.sources.spool import Spool
 from flywheel.sources.sql import SqlSource
 
-BIN = Path("/usr/lib/postgresql/15/bin")
 ODD = 'when "it" was'  # a column's name that has to be quoted
 
 
@@ -156,29 +151,9 @@ def test_the_config_tells_files_from_databases(tmp_path: Path) -> None:
     assert isinstance(found, FileSource)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    if not BIN.is_dir() or os.geteuid() != 0 or not shutil.which("runuser"):
-        pytest.skip("needs Debian's postgresql 15, and root to start it as user postgres")
-    folder = Path(subprocess.run(["mktemp", "-d"], check=True, capture_output=True, text=True).stdout.strip())
-    shutil.chown(folder, "postgres")
-    as_postgres = ["runuser", "-u", "postgres", "--"]
-
-    def call(*words: str) -> None:
-        subprocess.run([*as_postgres, *words], check=True, capture_output=True, cwd=folder)
-
-    call(str(BIN / "initdb"), "-D", str(folder / "data"), "-A", "trust", "--no-sync")
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    call(str(BIN / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log"), "-o", options, "start")
-    yield f"postgresql://postgres@/postgres?host={folder}"
-    call(str(BIN / "pg_ctl"), "-D", str(folder / "data"), "-m", "immediate", "stop")
-    shutil.rmtree(folder)
-
-
 @pytest.mark.slow
-def test_postgresql_streams_a_table_and_keeps_its_types(postgres: str, tmp_path: Path) -> None:
-    engine = sa.create_engine(postgres.replace("postgresql:", "postgresql+psycopg:"))
+def test_postgresql_streams_a_table_and_keeps_its_types(postgres_server: str, tmp_path: Path) -> None:
+    engine = sa.create_engine(postgres_server.replace("postgresql:", "postgresql+psycopg:"))
     execute(
         engine,
         "CREATE SCHEMA log",
@@ -187,7 +162,7 @@ def test_postgresql_streams_a_table_and_keeps_its_types(postgres: str, tmp_path:
            'c0ffee00-0000-0000-0000-000000000001', ARRAY['a', 'b'] FROM generate_series(0, 49999) k""",
     )
     marks: list[Mark] = []
-    rows = read(source(tmp_path, "2024-01-02", url=postgres, table="log.e", timestamp="At"), marks)
+    rows = read(source(tmp_path, "2024-01-02", url=postgres_server, table="log.e", timestamp="At"), marks)
     assert len(rows) == 24 * 60
     assert rows[0] == {
         "n": 1,
@@ -196,6 +171,6 @@ def test_postgresql_streams_a_table_and_keeps_its_types(postgres: str, tmp_path:
         "who": "c0ffee00-0000-0000-0000-000000000001",
         "tags": ["a", "b"],
     }
-    rest = source(tmp_path, "2024-12-01", url=postgres, table="log.e", timestamp="At")
+    rest = source(tmp_path, "2024-12-01", url=postgres_server, table="log.e", timestamp="At")
     assert len(read(rest, marks)) == 50_000 - 24 * 60
-    assert len(read(source(tmp_path, url=postgres, query="SELECT * FROM log.e", cursor="n"), [])) == 50_000
+    assert len(read(source(tmp_path, url=postgres_server, query="SELECT * FROM log.e", cursor="n"), [])) == 50_000

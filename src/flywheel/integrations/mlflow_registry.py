@@ -10,7 +10,7 @@ from datetime import datetime
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from flywheel.errors import RegistryError
-from flywheel.integrations import mlflow_model
+from flywheel.integrations import mlflow_model, shared_lock
 from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Move
 
@@ -63,6 +63,7 @@ def register(store: Store, run_id: str) -> int:
         if run.info.status != "FINISHED" or "model_id" not in tags:
             why = f"the run is {run.info.status}" + ("" if "model_id" in tags else " and has no model")
             raise RegistryError(f"run {run_id} cannot be registered", why=why, next="flywheel turn")
+        shared_lock.demand()
         number = _held(store, run_id) or _create(store, run_id, tags, run.data.metrics)
         if tags.get("generation") != str(number):
             store.client.set_model_version_tag(store.product, str(number), "generation", str(number))
@@ -82,6 +83,7 @@ def point(store: Store, alias: str, generation: int) -> None:
         return
     _version(store, generation)
     with store.answering():
+        shared_lock.demand()
         store.client.set_registered_model_alias(store.product, alias, str(generation))
 
 
@@ -90,6 +92,7 @@ def drop(store: Store, alias: str) -> None:
     with store.answering():
         model = _model(store)
         if model is not None and alias in model.aliases:
+            shared_lock.demand()
             store.client.delete_registered_model_alias(store.product, alias)
 
 
@@ -104,6 +107,7 @@ def record(store: Store, move: Move) -> None:
         return
     value = json.dumps(asdict(move) | {"when": move.when.isoformat()}, ensure_ascii=False)
     with store.answering():
+        shared_lock.demand()
         store.client.set_registered_model_tag(store.product, f"move.{len(known) + 1:04d}", value)
 
 

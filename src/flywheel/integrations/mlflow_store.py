@@ -20,6 +20,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from flywheel.errors import ConfigError, IntegrityError, RegistryError
+from flywheel.integrations import shared_lock
 from flywheel.sections import Registry
 
 ARTIFACTS = Path("mlruns") / "artifacts"
@@ -84,9 +85,7 @@ def address(root: Path, registry: Registry | None = None) -> str:
     """The tracking URI of the store of the workspace at `root`."""
     if registry is None:
         return f"sqlite:///{(root / DATABASE).resolve()}"
-    url = make_url(registry.url)
-    if url.drivername in ("postgresql", "postgres"):
-        url = url.set(drivername="postgresql+psycopg")
+    url = shared_lock.server(registry.url) or make_url(registry.url)
     return url.render_as_string(hide_password=False)
 
 
@@ -148,8 +147,7 @@ def _where(root: Path, registry: Registry | None) -> str:
     """What people call the store: a file, or a server and database without user or password."""
     if registry is None:
         return str(root / DATABASE)
-    url = make_url(registry.url)
-    return f"{url.host or 'localhost'}/{url.database or ''}"
+    return shared_lock.label(make_url(registry.url))
 
 
 def _missing(where: str, why: str) -> RegistryError:

@@ -15,7 +15,7 @@ from typing import cast
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 
 from flywheel.errors import DataError, RegistryError
-from flywheel.integrations import mlflow_evidence, mlflow_model, mlflow_plots
+from flywheel.integrations import mlflow_evidence, mlflow_model, mlflow_plots, shared_lock
 from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Decision, Generation, Interval
 
@@ -51,6 +51,7 @@ def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Att
         done = next((run for run in before if run.info.status == "FINISHED"), None)
         if done is not None:
             return Attempt(done.info.run_id, int(done.data.tags["attempt"]), True)
+        shared_lock.demand()  # else what it finds unfinished may be another machine's
         for run in before:
             if run.info.status == "RUNNING":
                 store.client.set_tag(run.info.run_id, "killed", "its process died; a later attempt found it unfinished")
@@ -105,6 +106,7 @@ def log(
         mlflow_evidence.keep(store, run_id, evidence)
         _plots(store, generation, evidence)
         store.client.set_tag(run_id, "model_id", model_id)
+        shared_lock.demand()
         store.client.set_terminated(run_id)
 
 
