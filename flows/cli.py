@@ -3,6 +3,7 @@
 Every library is imported inside the command that needs it, so that `--help` answers at once.
 """
 
+import errno
 import gc
 import os
 import signal
@@ -65,7 +66,9 @@ def main() -> None:
         if debug:
             raise
         where = f"\n  where: {error.filename}" if error.filename else ""
-        complain(f"{error.strerror or error}{where}\n  next:  flywheel --debug status")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        next = "free some space, then run the same command again" if full else "flywheel --debug status"
+        complain(f"{error.strerror or error}{where}\n  next:  {next}")
         sys.exit(1)
     except SystemExit as ended:
         if ended.code in STOPPED:

@@ -164,7 +164,9 @@ def wheels(name, curve, count, noise=NOISE, luck=LUCK, seed=0):
 
 
 def compare_rules(count, seed):
-    print(f"(i) {count} wheels of each kind, {GENERATIONS} generations, exams to within {NOISE}, luck {LUCK}, seed {seed}")
+    print(
+        f"(i) {count} wheels of each kind, {GENERATIONS} generations, exams to within {NOISE}, luck {LUCK}, seed {seed}"
+    )
     head = f"{'promotions':>10} {'harmful':>9} {'beyond .002':>11} {'regret':>9}"
     total = {}
     for name in RULES:

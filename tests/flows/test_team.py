@@ -1,99 +1,167 @@
 """A team's stores: generations on a real PostgreSQL server, models and data in a bucket, machines that share both."""
 
 import json
-import logging
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-import urllib.request
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+import sqlalchemy as sa
 
-from flows import deciding, inspect, publishing, starting
-from flywheel.errors import IntegrityError, RegistryError
-from flywheel.integrations import dvc_data, mlflow_registry, mlflow_store
+from flows import deciding, inspect, publishing
+from flywheel.errors import BusyError, IntegrityError, RegistryError
+from flywheel.integrations import dvc_data, mlflow_registry, mlflow_store, shared_lock
 from flywheel.workspace import Workspace
-from tests.flows import world
+from tests.conftest import Postgres
+from tests.flows import team, world
+from tests.flows.shell import Running, Shell
 
-BUCKET = "wheel"
+AS_OF = world.closes(world.SECOND).isoformat()
 
 
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3 server on this machine with an empty bucket."""
-    boto3 = pytest.importorskip("boto3", reason="the S3 client is not installed")
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "of-a-test",
-        "AWS_SECRET_ACCESS_KEY": "of-a-test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL_S3": url,
-        "MLFLOW_S3_ENDPOINT_URL": url,
-        "NO_PROXY": "127.0.0.1,localhost",
-    }.items():
-        monkeypatch.setenv(name, value)
-    urllib.request.urlopen(
-        urllib.request.Request(f"{url}/moto-api/reset", method="POST")
-    ).close()  # one for all servers
-    boto3.client("s3").create_bucket(Bucket=BUCKET)
-    yield url
-    server.stop()
+@pytest.fixture(scope="module")
+def begun(fresh_root: Path, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[team.Begun]:
+    with team.bucket() as endpoint:
+        yield team.begin(fresh_root, tmp_path_factory.mktemp("begun") / "cinema", endpoint, postgres)
 
 
 @pytest.fixture
-def shared(
-    endpoint: str, fresh_schema: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Workspace:
-    """A workspace whose generations, models and data are elsewhere."""
-    ws = world.build(tmp_path / "one" / "cinema")
-    shutil.rmtree(ws.root / "mlruns")
-    monkeypatch.setenv("FLYWHEEL_REGISTRY__URL", fresh_schema())
-    monkeypatch.setenv("FLYWHEEL_REGISTRY__ARTIFACTS", f"s3://{BUCKET}/generations")
-    starting.complete(ws.root)
-    for words in (("add", "-d", "team", f"s3://{BUCKET}/data"), ("modify", "team", "endpointurl", endpoint)):
-        subprocess.run([sys.executable, "-m", "dvc", "remote", *words], cwd=ws.root, check=True, capture_output=True)
-    return Workspace.open(ws.root)
+def database(begun: team.Begun, postgres: Postgres, tmp_path: Path) -> Iterator[str]:
+    """The database of the registry of the workspace in `one/cinema`; no other test sees it."""
+    made = begun.copy(tmp_path / "one" / "cinema", postgres)
+    with team.named(postgres.url(made.database)):
+        yield made.database
 
 
-def test_two_machines_share_a_registry_on_a_server_and_models_and_data_in_a_bucket(shared: Workspace) -> None:
-    turned = world.turn(shared, world.FIRST)
-    assert turned.status == "promoted", turned
-    assert not (shared.root / mlflow_store.DATABASE).exists()
-    assert not any((shared.root / mlflow_store.ARTIFACTS).rglob("*"))
-    store = deciding.open_store(shared)
+@pytest.fixture
+def one(database: str, tmp_path: Path) -> Workspace:
+    """A workspace after its first turn in shared stores."""
+    return Workspace.open(tmp_path / "one" / "cinema")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(begun: team.Begun, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> world.Ends:
+    made = begun.copy(tmp_path_factory.mktemp("undisturbed") / "cinema", postgres)
+    with team.named(postgres.url(made.database)):
+        ws = Workspace.open(made.root)
+        assert world.turn(ws, world.SECOND).status == "promoted"
+        return world.ends(ws)
+
+
+def test_two_machines_share_a_registry_on_a_server_and_models_and_data_in_a_bucket(
+    one: Workspace, tmp_path: Path
+) -> None:
+    assert not (one.root / mlflow_store.DATABASE).exists()
+    assert not any((one.root / mlflow_store.ARTIFACTS).rglob("*"))
+    store = deciding.open_store(one)
     assert mlflow_registry.state(store).champion == 1
-    assert inspect.explain(shared, 1).findings
-    assert mlflow_registry.load(store, 1).parts.features == shared.recipe.names
+    assert inspect.explain(one, 1).findings
+    assert mlflow_registry.load(store, 1).parts.features == one.recipe.names
 
-    other = shared.root.parents[1] / "two"  # another machine: what git tracks, and nothing else
-    subprocess.run(["git", "clone", "-q", str(shared.root), str(other)], check=True)
+    other = tmp_path / "two"  # another machine: what git tracks, and nothing else
+    subprocess.run(["git", "clone", "-q", str(one.root), str(other)], check=True)
     for name in ("data.dvc", "flywheel.toml"):
-        shutil.copy(shared.root / name, other)
-    shutil.copy(shared.root / ".dvc" / "config", other / ".dvc")
-    shutil.copytree(shared.root.parent / "cinema" / "log", other / "log")
+        shutil.copy(one.root / name, other)
+    shutil.copy(one.root / ".dvc" / "config", other / ".dvc")
     subprocess.run([sys.executable, "-m", "dvc", "pull", "-q"], cwd=other, check=True)
     ws = Workspace.open(other)
-    assert world.ends(ws) == world.ends(shared)
+    assert world.ends(ws) == world.ends(one)
     ws.matrices().build([])
     assert json.loads((publishing.publish(ws) / "snapshot.json").read_text())["generation"] == 1
 
     import boto3  # a model that was changed in the bucket is not served
 
     client = boto3.client("s3")
-    keys = [found["Key"] for found in client.list_objects_v2(Bucket=BUCKET, Prefix="generations")["Contents"]]
-    [model] = [key for key in keys if key.endswith("/model.ubj")]
-    held = client.get_object(Bucket=BUCKET, Key=model)["Body"].read()
-    client.put_object(Bucket=BUCKET, Key=model, Body=held[:-1] + bytes([held[-1] ^ 1]))
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket=team.BUCKET, Prefix="generations")["Contents"]]
+    model = next(key for key in keys if key.endswith("/model.ubj"))
+    held = client.get_object(Bucket=team.BUCKET, Key=model)["Body"].read()
+    client.put_object(Bucket=team.BUCKET, Key=model, Body=held[:-1] + bytes([held[-1] ^ 1]))
     with pytest.raises(IntegrityError, match="is not what was written"):
-        mlflow_registry.load(deciding.open_store(shared), 1)
+        mlflow_registry.load(deciding.open_store(one), 1)
+    client.put_object(Bucket=team.BUCKET, Key=model, Body=held)
+
+
+def test_of_two_machines_one_works_and_the_other_leaves_or_waits(
+    one: Workspace, shell: Shell, tmp_path: Path, undisturbed: world.Ends
+) -> None:
+    two = world.copy(one.root, tmp_path / "two" / "cinema")
+    for first, second in (("backfill", "turn"), ("turn", "backfill")):
+        argv = ("--as-of", AS_OF) if first == "turn" else ("--every", "6d")
+        working = shell.start(one.root, first, *argv, env=team.stores() | {"FLYWHEEL_FAILPOINT": "fit:mid halt"})
+        halted(working)
+        argv = ("--as-of", AS_OF) if second == "turn" else ("--every", "6d")
+        busy = shell.run(two.root, second, *argv, env=team.stores())
+        assert busy.code == BusyError.exit_code == 75
+        world.told_well(busy.err)
+        assert f"flywheel {first}, process {working.pid} on {socket.gethostname()}"[:50] in busy.err
+        if first == "backfill":
+            os.kill(working.pid, signal.SIGKILL)
+            working.done()
+    waiting = shell.start(two.root, "turn", "--as-of", AS_OF, "--wait", env=team.stores())
+    time.sleep(3)
+    assert inspect.status(two).champion == 1
+    os.kill(working.pid, signal.SIGKILL)  # and nothing is left of its lock
+    working.done()
+    waited = waiting.done()
+    assert (waited.code, waited.err) == (0, "")
+    assert world.ends(two) == undisturbed
+    assert world.turn(one, world.SECOND).status == "skipped"  # the killed one takes up what the other made
+    assert world.ends(one) == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["fit:mid", "promote:mid"])
+def test_a_turn_whose_server_restarted_refuses_and_its_rerun_ends_as_if_nothing_had_happened(
+    place: str, one: Workspace, postgres: Postgres, shell: Shell, undisturbed: world.Ends
+) -> None:
+    turn = shell.start(one.root, "turn", "--as-of", AS_OF, env=team.stores() | {"FLYWHEEL_FAILPOINT": f"{place} halt"})
+    halted(turn)
+    postgres.restart()
+    os.kill(turn.pid, signal.SIGCONT)
+    refused(turn, one, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_turn_whose_server_restarted_in_the_middle_of_a_write_is_never_half(
+    one: Workspace, database: str, postgres: Postgres, shell: Shell, undisturbed: world.Ends
+) -> None:
+    engine = sa.create_engine(postgres.url(database).replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("LOCK TABLE registered_model_aliases IN EXCLUSIVE MODE")
+        turn = shell.start(one.root, "turn", "--as-of", AS_OF, env=team.stores())
+        until(lambda: postgres.execute("SELECT 1 FROM pg_locks WHERE NOT granted", database) != [])
+        postgres.restart()
+        connection.invalidate()
+    engine.dispose()
+    refused(turn, one, undisturbed)
+
+
+def refused(turn: Running, one: Workspace, undisturbed: world.Ends) -> None:
+    """The turn made nothing visible after its server restarted, said so, and ends well when it is run again."""
+    done = turn.done()
+    assert done.code == 1, done.said
+    world.told_well(done.err)
+    assert inspect.status(one).champion == 1
+    assert world.turn(one, world.SECOND).generation == 2
+    assert world.ends(one) == undisturbed
+
+
+def halted(running: Running) -> None:
+    until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED)
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
 
 
 def test_an_empty_database_is_no_store_without_generations(
@@ -107,7 +175,7 @@ def test_an_empty_database_is_no_store_without_generations(
 
 def test_a_password_is_never_told(fresh: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_REGISTRY__URL", "postgresql://wheel:s3cret@127.0.0.1:1/wheel?connect_timeout=1")
-    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 0)  # it would try for a minute and a half
+    monkeypatch.setattr(shared_lock, "RESTART", 0)
     ws = Workspace.open(fresh.root)
     with pytest.raises(RegistryError) as caught:
         world.turn(ws, world.FIRST)

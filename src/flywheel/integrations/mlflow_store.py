@@ -6,10 +6,12 @@ absolute paths; a workspace that was moved is given its new ones as it is opened
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from filelock import FileLock
@@ -29,6 +31,7 @@ NOTE = (
     "Each point is one generation; Step is the number of rows that it was trained on. "
     "A line that still climbs at its right end says that more data still makes a better model."
 )
+ROOM = "free some space, then run the same command again"
 _PATHS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -44,6 +47,7 @@ for _name in ("mlflow", "alembic"):
 logging.getLogger("mlflow.utils.environment").setLevel(
     logging.ERROR
 )  # warns where a venv has no pip; requirements are given
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what a database refuses, `answering` says
 
 
 @dataclass(frozen=True)
@@ -132,15 +136,27 @@ def answering(root: Path, registry: Registry | None = None) -> Iterator[None]:
         why = " ".join(str(error).split())[:200]
         what = f"MLflow cannot answer: {type(error).__name__}"
         if "out-of-date database schema" in why:
-            url = f"sqlite:///{DATABASE}" if registry is None else "the registry.url of flywheel.toml"
-            what = "the MLflow store was made by another version of MLflow"
-            raise RegistryError(what, where=where, next=f"mlflow db upgrade {url}") from error
+            raise _other_version(why, where, registry) from error
+        if "disk is full" in why or "No space left" in why:
+            raise RegistryError("the disk is full", where=where, why=why, next=ROOM) from error
         next = f"restore {DATABASE} from a copy; without one, move mlruns away and run: flywheel init ."
         if registry is not None:
             next = "see to the database that registry.url names; what was begun is taken up by: flywheel turn"
         raise RegistryError(what, where=where, why=why, next=next) from error
     except ImportError as error:
         raise ConfigError(f"{where} needs {error.name}", next=f"pip install {error.name}") from None
+
+
+def _other_version(why: str, where: str, registry: Registry | None) -> RegistryError:
+    """A store whose tables are not those of this MLflow: earlier ones can be upgraded, later ones not be read."""
+    found = re.search(r"found version (\w+)", why)
+    ours = resources.files("mlflow.store.db_migrations") / "versions"
+    if found and not any(file.name.startswith(f"{found[1]}_") for file in ours.iterdir()):
+        next = "pip install --upgrade mlflow, or restore the copy that was made before the upgrade"
+        return RegistryError("the MLflow store was made by a later version of MLflow", where=where, next=next)
+    url = f"sqlite:///{DATABASE}" if registry is None else "the registry.url of flywheel.toml"
+    what = "the MLflow store was made by an earlier version of MLflow"
+    return RegistryError(what, where=where, next=f"mlflow db upgrade {url}")
 
 
 def _where(root: Path, registry: Registry | None) -> str:
