@@ -123,6 +123,7 @@ def show(rows, best):
     print(f"\n{rows:,} rows, best of {REPEATS.get(rows, 3)}\n{'':10} {'s':>8} {'CPU s':>8} {'ratio':>7}")
     for name, (wall, cpu) in best.items():
         print(f"{name:10} {wall:8.2f} {cpu:8.2f} {wall / ours:6.1f}×")
+    machine.beside(f"features of {rows:,} rows", "s", {name: wall for name, (wall, _) in best.items()})
     rivals = [best[name][0] for name in ("duckdb", "polars") if name in best]
     met = []
     if rivals and rows in BARS:

@@ -47,6 +47,7 @@ def singles(folder, quick):
             if good(seen) / seconds > found.get(name, (0, 0))[0]:
                 found[name] = good(seen) / seconds, seen["latency"]["200"]["p99"]
             assert others(seen) == 0, seen
+    machine.beside("single events, durable", "/s", {name: rate for name, (rate, _) in found.items()})
     ours, theirs = found["flywheel"], found["FastAPI + SQLAlchemy"]
     return [
         machine.bar("of FastAPI + SQLAlchemy, one commit an event", ours[0] / theirs[0], 8),

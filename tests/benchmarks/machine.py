@@ -1,5 +1,9 @@
-"""What every benchmark prints: the machine it ran on, and whether a bar is met."""
+"""What every benchmark prints: the machine it ran on, our figure beside the peers', and whether a bar is met.
 
+Where `BENCH_FIGURES` names a file, all of it is added there too, a JSON object a line.
+"""
+
+import json
 import os
 import platform
 from importlib.metadata import version
@@ -15,10 +19,17 @@ def describe(*packages):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     load = os.getloadavg()[0]
-    return (
+    told = (
         f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, load {load:.1f} before; "
         f"Python {platform.python_version()}, {versions}"
     )
+    _keep(machine=told)
+    return told
+
+
+def beside(what, unit, figures):
+    """Keep our figure and the peers' on the same work in the same run; `figures` begins with ours."""
+    _keep(beside=what, unit=unit, figures=figures)
 
 
 def bar(what, value, least, form="{:.2f} ×"):
@@ -33,4 +44,11 @@ def ceiling(what, value, most, form="{:.2f} ×"):
 
 def _say(met, what, value, bound):
     print(f"{'met    ' if met else 'NOT MET'} {value} {what}, bar {bound}")
+    _keep(bar=what, value=value, bound=bound, met=bool(met))
     return bool(met)
+
+
+def _keep(**told):
+    if path := os.environ.get("BENCH_FIGURES"):
+        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(json.dumps(told) + "\n")

@@ -125,6 +125,7 @@ def most(folder, quick):
             line(f"{name}, {turn + 1}", seen)
             found[name] = max(found.get(name, 0), good(seen) / seconds)
     found["mlflow"] = mlflow(folder, seconds)
+    machine.beside("ranked lists of 50 candidates", "/s", found)
     return [
         machine.bar("of bare Starlette + msgspec", found["flywheel"] / found["bare Starlette + msgspec"], 0.6),
         machine.bar("of mlflow models serve", found["flywheel"] / found["mlflow"], 8),

@@ -24,7 +24,7 @@ from prefect import flow, task  # noqa: E402
 from sklearn.metrics import roc_auc_score  # noqa: E402
 
 KEYS = (["user"], ["item"], ["user", "genre"], ["item", "device"])
-FIT = {"fit": 0.0}
+FIT = {"fit": 0.0, "fit_cpu": 0.0}
 
 
 @task
@@ -66,10 +66,10 @@ def features(frame: pd.DataFrame) -> pd.DataFrame:
 @task
 def train(matrix: pd.DataFrame, labels: pd.Series) -> tuple[xgb.XGBClassifier, float]:
     cut = len(matrix) - 100_000
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     model = xgb.XGBClassifier(n_estimators=50, max_depth=6, learning_rate=0.05, tree_method="hist")
     model.fit(matrix[:cut], labels[:cut])
-    FIT["fit"] = time.perf_counter() - began
+    FIT.update(fit=time.perf_counter() - began, fit_cpu=time.process_time() - cpu)
     return model, float(roc_auc_score(labels[cut:], model.predict_proba(matrix[cut:])[:, 1]))
 
 
