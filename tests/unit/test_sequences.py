@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flywheel.measure.sequences import FEWEST, difference, mean, sample_ratio, widening
+from flywheel.measure.sequences import FEWEST, difference, mean, per_user, sample_ratio, widening
 
 
 def test_the_margin_is_the_papers() -> None:
@@ -30,6 +30,16 @@ def test_rows_of_one_user_are_no_independent_evidence() -> None:
     once = mean(taste, np.ones(200), best_at=200)
     often = mean(50 * taste, np.full(200, 50.0), best_at=200)
     assert (once.low, once.high) == pytest.approx((often.low, often.high))
+
+
+def test_rows_are_summed_by_user() -> None:
+    rng = np.random.default_rng(4)
+    users, labels = rng.integers(0, 90, 2000), rng.random(2000)
+    rewards, rows = per_user([f"user {n}" for n in users], labels)
+    assert (len(rewards), rows.sum()) == (90, 2000)
+    look = mean(rewards, rows, best_at=90)
+    assert look.estimate == pytest.approx(labels.mean())
+    assert [len(part) for part in per_user([], [])] == [0, 0]
 
 
 def test_a_difference_is_of_both_arms() -> None:

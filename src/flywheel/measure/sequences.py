@@ -60,6 +60,23 @@ def widening(users: float, best_at: float, alpha: float = 0.05) -> float:
     return math.sqrt((1 + 1 / x) * (math.log1p(x) - 2 * math.log(alpha)))
 
 
+def per_user(users: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """The sum of rewards and the number of rows of each user, shapes (users,): what the sequences are fed with.
+
+    Args:
+        users: whose each row is, shape (rows,); of any one kind that can be sorted.
+        labels: the reward of each row, shape (rows,).
+
+    >>> per_user(["ann", "bob", "ann"], [1, 0, 1])
+    (array([2., 0.]), array([2., 1.]))
+    """
+    known, whose = np.unique(users, return_inverse=True)
+    rewards, rows = np.zeros(len(known)), np.zeros(len(known))
+    np.add.at(rewards, whose, np.asarray(labels, np.float64))
+    np.add.at(rows, whose, 1)
+    return rewards, rows
+
+
 def mean(rewards: Floats, rows: Floats, *, best_at: float, alpha: float = 0.05) -> Sequence:
     """The reward per row of these users: a look at its confidence sequence.
 
