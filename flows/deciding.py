@@ -96,6 +96,12 @@ def champion(ws: Workspace) -> int:
     return mlflow_registry.state(open_store(ws)).champion
 
 
+def canary(ws: Workspace) -> int:
+    """Who serves a share of people before becoming champion; 0 is nobody, and so is the champion."""
+    state = mlflow_registry.state(open_store(ws))
+    return 0 if state.canary == state.champion else state.canary
+
+
 def rehearsed_champion(ws: Workspace, as_of: datetime) -> int:
     """Who would have served at `as_of`, had every verdict of the backfill been followed; 0 is the baseline."""
     passed = [

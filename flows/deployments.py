@@ -5,6 +5,7 @@
 | collect | `[schedule] collect` | is cancelled: the first closes all that may be closed |
 | turn | `[schedule] turn`, and when data grew | is cancelled: the first learns from all there is |
 | backfill | by hand | waits: it was asked for something else |
+| approval | when a person is asked | runs beside it: it asks for another generation |
 
 Deployments are called after the product, so that products may share a Prefect server: `turn/shop`. Below these limits
 the workspace's own lock lets one command at a time through, wherever it was started.
@@ -32,10 +33,11 @@ from flywheel.integrations import prefect_late
 from flywheel.workspace import Workspace
 
 CANCEL, WAIT = ConcurrencyLimitStrategy.CANCEL_NEW, ConcurrencyLimitStrategy.ENQUEUE
-FLOWS: dict[str, tuple[Flow[..., Any], ConcurrencyLimitStrategy]] = {  # a further deployment is a line here
+FLOWS: dict[str, tuple[Flow[..., Any], ConcurrencyLimitStrategy | None]] = {  # a further deployment is a line here
     "collect": (scheduled.collect, CANCEL),
     "turn": (scheduled.turn, CANCEL),
     "backfill": (scheduled.backfill, WAIT),
+    "approval": (scheduled.approval, None),
 }
 AT_ONCE = 3  # runs of one workspace in `up`: one works, others wait for its lock or find it busy
 POLL = 5.0  # s
@@ -108,7 +110,7 @@ def _deployment(ws: Workspace, name: str, pool: str | None) -> RunnerDeployment:
     return flow.to_deployment(  # type: ignore[return-value]
         ws.config.product.name,
         schedules=[] if when is None else [when],
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=strategy),
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=strategy) if strategy else None,
         parameters={"workspace": str(ws.root)} | ({"wait": True} if strategy is WAIT else {}),
         tags=["flywheel", ws.config.product.name],
         work_pool_name=pool,

@@ -4,6 +4,16 @@ import os
 import signal
 
 BACKFILL = ("redo:before", "redo:mid", "redo:after", "swap:before", "swap:mid", "swap:after")  # a turn has none of them
+TRIAL = (  # of a generation that waits or serves as canary: a turn by the gate alone has none of them
+    "wait:before",
+    "wait:after",
+    "ask:after",
+    "answer:after",
+    "canary:before",
+    "canary:mid",
+    "canary:after",
+    "judge:after",
+)
 NAMES = (
     "take:before",
     "take:mid",
@@ -25,6 +35,7 @@ NAMES = (
     "promote:mid",
     "promote:after",
     *BACKFILL,
+    *TRIAL,
 )
 
 

@@ -104,7 +104,7 @@ def _log(ws: Workspace, as_of: datetime) -> tuple[Log, Turns]:
     frames = [_window(ws, line, first - 1 - (len(lines) - 1 - n) // windows) for n, line in enumerate(lines)]
     rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
     rows["user"], rows["item"] = (pd.factorize(rows[name])[0] for name in ("user", "item"))
-    served = rows.loc[rows["wheel"] & (rows["generation"] > 0), "turn"]
+    served = rows.loc[(rows["arm"] == "wheel") & (rows["generation"] > 0), "turn"]  # a canary is no champion yet
     start = lines[-1].end - first * windows * grid.every
     since = int(served.min()) if len(served) else None
     return Log(rows, start, windows * grid.every, since), turns
@@ -116,7 +116,7 @@ def _window(ws: Workspace, line: LedgerLine, turn: int) -> pd.DataFrame:
         frame[name] = frame[name].astype(object)
     kept = frame["label"].notna() & ~frame["late"] & frame["user"].notna() & frame["arm"].notna()
     frame = frame[kept].drop(columns="late")
-    frame["turn"], frame["wheel"] = turn, frame["arm"] == "wheel"
+    frame["turn"], frame["wheel"] = turn, frame["arm"] != "holdback"  # whoever meets a canary is the wheel's too
     return frame
 
 

@@ -11,11 +11,13 @@ from flows import deciding, replaying
 from flows.standing import Status as Status
 from flows.standing import outcomes as outcomes
 from flows.standing import status as status
+from flywheel import trial
 from flywheel.data import dataset
 from flywheel.errors import ConfigError
 from flywheel.integrations import mlflow_registry, mlflow_tracking
 from flywheel.records import Finding, Generation, Move
 from flywheel.sources.spool import Spool
+from flywheel.trial import Trial
 from flywheel.workspace import Workspace
 
 TABLE_KEYS = ("generation", "as_of", "train_rows", "train_users", "exam_rows", "metrics", "verdict", "reason", "alias")
@@ -47,6 +49,7 @@ class Explained:
     findings: list[Finding]
     importance: dict[str, float]
     moves: list[Move]
+    trial: Trial
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def explain(ws: Workspace, number: int) -> Explained:
     ]
     importance = json.loads(mlflow_tracking.artifact(store, made, "importance.json"))
     moves = [move for move in mlflow_registry.moves(store) if number in (move.before, move.after)]
-    return Explained(made, found, importance, moves)
+    return Explained(made, found, importance, moves, trial.read(made.tags))
 
 
 def compare(ws: Workspace, a: int, b: int) -> Compared:

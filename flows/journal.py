@@ -22,7 +22,19 @@ from flywheel.integrations import prefect_runs
 
 FILE, BEFORE = "log.jsonl", "log.1.jsonl"
 MOST = 2**20  # bytes
-CAME_TO = ("promoted", "passed", "kept", "rejected", "skipped", "failed", "stopped", "killed")
+CAME_TO = (
+    "promoted",
+    "passed",
+    "waiting",
+    "canary",
+    "refused",
+    "kept",
+    "rejected",
+    "skipped",
+    "failed",
+    "stopped",
+    "killed",
+)
 Line = dict[str, Any]
 
 

@@ -3,14 +3,16 @@
 import getpass
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from flows import deciding
 from flows.failpoints import failpoint
 from flows.journal import tell
 from flows.lock import locked
+from flywheel import trial
 from flywheel.errors import RegistryError
 from flywheel.integrations import mlflow_registry
+from flywheel.integrations.mlflow_store import Store
 from flywheel.learn import promote
 from flywheel.learn.promote import Aliases
 from flywheel.records import Generation, Move, Verdict
@@ -20,20 +22,42 @@ from flywheel.workspace import Workspace
 def unsettled(ws: Workspace, made: Generation) -> bool:
     """Whether a generation passed the gate against today's champion and was not made champion yet.
 
-    One that was champion and was taken back is settled: the next turn does not undo a rollback.
+    One that was champion and was taken back is settled: the next turn does not undo a rollback. So is one that waits,
+    was refused by a person, or served as canary.
     """
-    if made.verdict != "promote" or deciding.champion(ws) != made.examined_against:
+    state, told = aliases(ws), trial.read(made.tags)
+    if made.verdict != "promote" or state.champion != made.examined_against:
+        return False
+    if state.waiting == made.generation or told.answer is not None or told.canary is not None:
         return False
     return all(move.before != made.generation for move in mlflow_registry.moves(deciding.open_store(ws)))
 
 
-def settle(ws: Workspace, number: int) -> bool:
-    """Move the champion alias if the generation's verdict says so; whether it moved. The alias moves last, and once."""
-    made = deciding.generation(ws, number)
-    said = Verdict(made.verdict, made.reason)
-    state = aliases(ws)
-    plan = promote.moves(said, state, generation=number, examined_against=made.examined_against)
-    return _apply(ws, state, plan, "promote", getpass.getuser(), made.reason, datetime.now(UTC)) is not None
+def settle(ws: Workspace, number: int) -> Literal["promoted", "waiting", ""]:
+    """Move the champion alias if the generation's verdict says so; or have it wait, where the policy asks for more.
+
+    Nothing, where the verdict is another. The alias moves last, and once.
+    """
+    made, policy = deciding.generation(ws, number), ws.config.gate
+    if made.verdict == "promote" and (policy.approval == "person" or policy.canary):
+        failpoint("wait:before")
+        let_wait(ws, number)
+        failpoint("wait:after")
+        return "waiting"
+    return "promoted" if promote_passed(ws, made, made.reason) else ""
+
+
+def let_wait(ws: Workspace, number: int) -> None:
+    """Have a generation wait, in place of one that does; 0 is nobody."""
+    mlflow_registry.point(deciding.open_store(ws), "waiting", number)
+
+
+def promote_passed(ws: Workspace, made: Generation, why: str) -> bool:
+    """Move the champion alias if the generation's verdict says so; whether it moved."""
+    said, state = Verdict(made.verdict, made.reason), aliases(ws)
+    plan = promote.moves(said, state, generation=made.generation, examined_against=made.examined_against)
+    moved = carry_out(ws, state, plan, "promote", who=getpass.getuser(), why=why, when=datetime.now(UTC))
+    return moved is not None
 
 
 def move_by_hand(ws: Workspace, number: int | None, *, why: str, dry_run: bool) -> Move:
@@ -61,7 +85,7 @@ def move_by_hand(ws: Workspace, number: int | None, *, why: str, dry_run: bool) 
         if move is None:
             raise RegistryError(f"generation {number} is the champion already", next="flywheel generations")
         if not dry_run:
-            _apply(ws, state, plan, action, who, why, when)
+            carry_out(ws, state, plan, action, who=who, why=why, when=when)
             tell("rolled back" if number is None else "promoted", generation=move.after, before=move.before, reason=why)
         return move
 
@@ -71,25 +95,42 @@ def aliases(ws: Workspace) -> Aliases:
     return Aliases(**asdict(mlflow_registry.state(deciding.open_store(ws))))
 
 
-def _apply(
-    ws: Workspace, state: Aliases, plan: tuple[promote.AliasMove, ...], action: Any, who: str, why: str, when: datetime
+def carry_out(
+    ws: Workspace,
+    state: Aliases,
+    plan: tuple[promote.AliasMove, ...],
+    action: Literal["promote", "rollback", "canary"],
+    *,
+    who: str,
+    why: str,
+    when: datetime,
 ) -> Move | None:
-    """Note the move, then make it, the champion last, to a generation that can be loaded.
+    """Note what moves, then move it, to generations that can be loaded; what became of the champion, or the canary.
 
     What a killed run noted is not noted again: two moves in a row cannot be from and to the same.
     """
-    move = promote.record(state, plan, action=action, who=who, when=when, why=why)
-    if move is None:
+    if not plan:
         return None
+    place = "canary" if action == "canary" else "promote"
+    move = promote.record(state, plan, action=action, who=who, when=when, why=why)
+    ends = promote.record(state, plan, action="canary", who=who, when=when, why=why)
+    noting = list(dict.fromkeys(one for one in (move, ends) if one is not None))
     store = deciding.open_store(ws)
-    if move.after:
-        mlflow_registry.load(store, move.after)
-    failpoint("promote:before")
-    noted = mlflow_registry.moves(store)[-1:]
-    if not any((n.action, n.before, n.after) == (move.action, move.before, move.after) for n in noted):
-        mlflow_registry.record(store, move)
+    for one in noting:
+        if one.after:
+            mlflow_registry.load(store, one.after)
+    failpoint(f"{place}:before")
+    for one in noting:
+        _note(store, one)
     for step in plan:
         mlflow_registry.point(store, step.alias, step.generation)
-        failpoint("promote:mid")
-    failpoint("promote:after")
+        failpoint(f"{place}:mid")
+    failpoint(f"{place}:after")
     return move
+
+
+def _note(store: Store, move: Move) -> None:
+    log = mlflow_registry.canaries if move.action == "canary" else mlflow_registry.moves
+    last = log(store)[-1:]
+    if not any((n.action, n.before, n.after) == (move.action, move.before, move.after) for n in last):
+        mlflow_registry.record(store, move)

@@ -12,6 +12,7 @@ from flows import publishing, serving
 from flywheel.errors import SourceError
 from flywheel.events import Candidate, Decision, Outcome
 from flywheel.serve import server
+from flywheel.serve.ranker import Ranker
 from flywheel.serve.serving import Serving
 from flywheel.simulator.product import Answer, Ask
 from flywheel.sources.group_commit import GroupCommit
@@ -42,7 +43,7 @@ class InProcess:
 
     def reload(self) -> None:
         """Serve what the registry says now, from the newest state."""
-        self._ranker = serving.ranker_of(publishing.current(self._ws), serving.policy(self._ws.config))
+        self._ranker = _ranker(self._ws)
 
     def close(self) -> None:
         """Let go of the inbox."""
@@ -54,10 +55,10 @@ class OverHttp:
 
     def __init__(self, ws: Workspace) -> None:
         self._ws, self._now, self._asked = ws, 0, 0
-        how, snapshot = serving.policy(ws.config), publishing.current(ws)
+        ranker = _ranker(ws)
         self._serving = Serving(
-            serving.ranker_of(snapshot, how),
-            serving.told(snapshot, how, 0),
+            ranker,
+            serving.told(ranker, 0),
             clock=lambda: self._now,
             new_id=lambda now: _name(now, self._asked),
         )
@@ -81,8 +82,8 @@ class OverHttp:
 
     def reload(self) -> None:
         """Serve what the registry says now, from the newest state."""
-        how, snapshot = serving.policy(self._ws.config), publishing.current(self._ws)
-        self._serving.swap(serving.ranker_of(snapshot, how), serving.told(snapshot, how, self._now))
+        ranker = _ranker(self._ws)
+        self._serving.swap(ranker, serving.told(ranker, self._now))
 
     def close(self) -> None:
         """Stop the server; all it acknowledged is on disk."""
@@ -109,6 +110,12 @@ class OverHttp:
         if response.status != 200:
             raise SourceError(f"{path} answered {response.status}", why=answer[:300].decode(errors="replace"))
         return msgspec.json.decode(answer)
+
+
+def _ranker(ws: Workspace) -> Ranker:
+    """Whoever serves now, and whoever serves a share of people first."""
+    how, tried = serving.policy(ws.config), publishing.trying(ws)
+    return serving.ranker_of(publishing.current(ws), how, serving.canary_of(tried[0], how, tried[1]) if tried else None)
 
 
 def _name(ts: int, n: int) -> str:

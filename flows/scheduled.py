@@ -10,18 +10,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, suspend_flow_run
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
+from prefect.input import RunInput
 from prefect.states import Completed, Failed
 
+from flows import approving, standing
 from flows import backfill as past
-from flows import standing
 from flows import turn as turning
 from flows.journal import write
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.integrations import prefect_late
 from flywheel.workspace import Workspace
+
+
+class Approval(RunInput):
+    """What a person says on Prefect's pages."""
+
+    approve: bool = False
+    who: str
+    why: str
+
 
 PATIENCE = 3600.0  # s that a turn waits for a collect or a backfill to end
 log = logging.getLogger("flywheel")
@@ -88,6 +99,37 @@ def _collected(ws: Workspace) -> str:
         ask_for_turn(ws, standing.by(growth))
         return f"closed {closed:,} windows; asked for a turn, for {standing.by(growth)}"
     return f"closed {closed:,} windows"
+
+
+@flow(name="approval", flow_run_name="generation {generation} waits for a person", log_prints=False)
+def approval(workspace: Path, generation: int) -> State[Any]:
+    """Ask on Prefect's pages whether a generation that passed may go on; nothing runs while nobody answers.
+
+    Args:
+        workspace: the folder with flywheel.toml.
+        generation: the one that waits; `flywheel approve` answers too.
+    """
+    ws = Workspace.open(workspace)
+    if not approving.waits(ws, generation):
+        return Completed(message=f"generation {generation} does not wait any more")
+    told = approving.findings(ws, generation)
+    create_markdown_artifact(told, key="approval", description=f"generation {generation}")
+    form = Approval.with_initial_data(description=told)
+    patience = round(ws.config.gate.approval_timeout.total_seconds())
+    said = suspend_flow_run(wait_for_input=form, timeout=patience, key=f"generation-{generation}")
+    return answered(ws, generation, said)
+
+
+def answered(ws: Workspace, generation: int, said: Approval) -> State[Any]:
+    """Act on what a person said on Prefect's pages; how it ended, in a line."""
+    try:
+        came = approving.answer(
+            ws, generation, approve=said.approve, who=said.who, why=said.why, as_of=datetime.now(UTC), wait=PATIENCE
+        )
+    except FlywheelError as error:
+        log.error("%s", error)
+        return Failed(message=" ".join(str(error).split()))
+    return Completed(message=f"{came.status}: {came.reason}" if came else "answered")
 
 
 backfill = past.backfill

@@ -43,9 +43,9 @@ def compare(ws: Workspace) -> int:
 
 
 def serving_recipes(ws: Workspace) -> list[Recipe]:
-    """The recipes that answer people: today's, and the champion's where it is another."""
-    champion = deciding.champion(ws)
-    own = [deciding.recipe_of(ws, deciding.generation(ws, champion))] if champion else []
+    """The recipes that answer people: today's, and the champion's and the canary's where they are others."""
+    serve = deciding.champion(ws), deciding.canary(ws)
+    own = [deciding.recipe_of(ws, deciding.generation(ws, number)) for number in serve if number]
     return list({recipe.fingerprint: recipe for recipe in (ws.recipe, *own)}.values())
 
 

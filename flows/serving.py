@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from flywheel.sections import Serve
 from flywheel.serve import server
 from flywheel.serve import snapshot as snapshots
 from flywheel.serve.access import VARIABLES, Tokens, check_binding
-from flywheel.serve.ranker import Ranker
+from flywheel.serve.ranker import CANARY, HOLDBACK, WHEEL, Canary, Ranker
 from flywheel.serve.serving import Clock, Serving, Told
 from flywheel.serve.snapshot import Snapshot
 from flywheel.sources.group_commit import GroupCommit
@@ -53,8 +54,8 @@ def inbox(ws: Workspace) -> Inbox:
     return Inbox.open(ws.config.inbox_url, ws.root)
 
 
-def ranker_of(snapshot: Snapshot, how: Serve) -> Ranker:
-    """A ranker that was seen to score the golden rows as the model did when it was published.
+def ranker_of(snapshot: Snapshot, how: Serve, canary: Canary | None = None) -> Ranker:
+    """A ranker that was seen to score the golden rows as the model did when it was published; beside it a canary.
 
     Raises:
         IntegrityError: it does not.
@@ -70,17 +71,31 @@ def ranker_of(snapshot: Snapshot, how: Serve) -> Ranker:
                 why="this machine's XGBoost reads the model differently",
                 next="flywheel rollback",
             )
-    return Ranker(snapshot, score, lambda matrix: baseline.scores(matrix, snapshot.names, kind=kind), how)
+    return Ranker(snapshot, score, lambda matrix: baseline.scores(matrix, snapshot.names, kind=kind), how, canary)
 
 
-def told(snapshot: Snapshot, how: Serve, now: int) -> Told:
+def canary_of(snapshot: Snapshot, how: Serve, share: float) -> Canary:
+    """Who serves a share of people beside the champion.
+
+    Raises:
+        IntegrityError: as `ranker_of` does.
+    """
+    return Canary(ranker_of(snapshot, how), share)
+
+
+def told(ranker: Ranker, now: int) -> Told:
     """What people may ask of a ranker; `now` in microseconds since 1970 UTC."""
+    snapshot, holdback, tried = ranker.snapshot, ranker.policy.holdback, ranker.canary
     grid = snapshot.config.windows.grid
     known = snapshot.state != NOTHING
     closed = round(grid.closes_at(snapshot.state).timestamp()) * 1_000_000 if known else None
-    shares = {"wheel": 1 - how.holdback, "holdback": how.holdback}
+    share = tried.share if tried else 0.0
+    shares = {WHEEL: (1 - holdback) * (1 - share), HOLDBACK: holdback} | (
+        {CANARY: (1 - holdback) * share} if tried else {}
+    )
     state = grid.name(snapshot.state) if known else None
-    return Told(snapshot.generation, shares, state, closed, snapshot.recipe, loaded=now)
+    number = tried.ranker.snapshot.generation if tried else 0
+    return Told(snapshot.generation, shares, state, closed, snapshot.recipe, loaded=now, canary=number)
 
 
 @contextmanager
@@ -91,14 +106,15 @@ def following(ws: Workspace, clock: Clock) -> Iterator[Serving]:
     """
     how = policy(ws.config)
     snapshot = _newest(ws) or nothing_known(ws)
-    serving = Serving(ranker_of(snapshot, how), told(snapshot, how, clock()), clock=clock)
+    ranker = ranker_of(snapshot, how)
+    serving = Serving(ranker, told(ranker, clock()), clock=clock)
 
-    def heard(line: dict[str, str]) -> None:
+    def heard(line: dict[str, Any]) -> None:
         if "failed" in line:
             serving.kept()
             log.warning("what serves stays, for the registry could not tell: %s", line["failed"])
         elif "snapshot" in line:
-            _take_up(serving, Path(line["snapshot"]), how)
+            _take_up(serving, line, how)
         else:
             serving.unchanged()
 
@@ -176,20 +192,34 @@ def without_model(recipe: Recipe, known: Known | None) -> Snapshot:
     )
 
 
-def _take_up(serving: Serving, folder: Path, how: Serve) -> None:
+def _take_up(serving: Serving, line: dict[str, Any], how: Serve) -> None:
     """Serve by a new snapshot, if it can be read and scores as it did; else the last good one serves on."""
+    folder = Path(line["snapshot"])
     try:
-        snapshot = snapshots.read(folder)
-        serving.swap(ranker_of(snapshot, how), told(snapshot, how, serving.clock()))
+        ranker = ranker_of(snapshots.read(folder), how, _canary(line, how))
+        serving.swap(ranker, told(ranker, serving.clock()))
     except FlywheelError as error:
         serving.kept()
         log.error("generation in %s is not served: %s", folder.name, error)
 
 
+def _canary(line: dict[str, Any], how: Serve) -> Canary | None:
+    """The canary that the publisher tells of; where it cannot serve, the champion serves everybody."""
+    try:
+        if "canary" in line:
+            return canary_of(snapshots.read(Path(line["canary"])), how, line["share"])
+        why = line.get("no_canary")
+    except FlywheelError as error:
+        why = str(error)
+    if why:
+        log.error("the canary does not serve, and the champion serves everybody: %s", why)
+    return None
+
+
 class Publisher:
     """The process that watches the registry, and the thread that listens to it and swaps rankers."""
 
-    def __init__(self, root: Path, heard: Callable[[dict[str, str]], None]) -> None:
+    def __init__(self, root: Path, heard: Callable[[dict[str, Any]], None]) -> None:
         self._root, self._heard, self._ended = root, heard, False
         self._child = self._begin()
         self._thread = threading.Thread(target=self._listen, name="publisher", daemon=True)

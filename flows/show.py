@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from flywheel.infer import Proposal
     from flywheel.simulator.society import Figures
     from flywheel.sources.inbox_reading import Account
+from flywheel import trial
 from flywheel.records import Generation, LedgerLine, Move, Verdict
 
-STATUS = {"promoted": "green", "passed": "green", "kept": "yellow", "rejected": "red"}
+STATUS = {
+    **dict.fromkeys(("promoted", "passed", "canary"), "green"),
+    **dict.fromkeys(("kept", "waiting"), "yellow"),
+    **dict.fromkeys(("rejected", "refused"), "red"),
+}
 COLOURS = {"promote": "green", "keep": "yellow", "reject": "red"}
 
 
@@ -134,6 +139,7 @@ def status(found: Status) -> RenderableType:
         ("last turn", came_to(found.last_turn) if found.last_turn else "—"),
         ("by itself", by_itself(found)),
         *([("registry", Text(found.registry, style="red"))] if found.registry else [("champion", champion)]),
+        *([("canary", tried(found))] if found.canary or found.waiting else []),
         *([("last move", moved(move)) for move in found.moves[-1:]]),
         ("generations", f"{made}; {grew(found)}"),
         ("windows", f"{found.windows:,} closed, the newest {found.newest_window or '—'}"),
@@ -143,6 +149,17 @@ def status(found: Status) -> RenderableType:
         *([("serving", served(found.snapshot))] if found.snapshot else []),
     ]
     return table("", "", rows=lines)
+
+
+def tried(found: Status) -> str:
+    """Who passed the gate and is not champion yet: it waits for a person, or serves a share of people first."""
+    said = [trial.shown(found.trial.canary)] if found.canary and found.trial.canary else []
+    if found.canary:
+        return f"{named(found.canary)}: {'; '.join(said)}" + (
+            f"; {named(found.waiting)} waits" if found.waiting else ""
+        )
+    asked = found.trial.asked
+    return f"{named(found.waiting)}: {trial.how_to(found.waiting, asked + found.patience) if asked else 'it waits'}"
 
 
 def doing(found: Status) -> str | Text:
@@ -208,6 +225,8 @@ def explained(told: Explained) -> RenderableType:
         ("code", g.code or "not in a git repository"),
         ("recipe", f"{g.tags.get('recipe', '—')}, config {g.config}, seed {g.seed}, {g.tags.get('rounds', '—')} trees"),
         ("learned from", ", ".join(list(told.importance)[:5])),
+        *([("answer", trial.said(told.trial.answer))] if told.trial.answer else []),
+        *([("canary", trial.shown(told.trial.canary))] if told.trial.canary else []),
         *(("moved", moved(move)) for move in told.moves),
     ]
     decision = Verdict(g.verdict, g.reason, tuple(told.findings))

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flows import journal, lock
@@ -15,6 +15,7 @@ from flywheel.schedule import grown
 from flywheel.sources.inbox import Inbox
 from flywheel.sources.inbox_reading import Account, account
 from flywheel.sources.spool import Spool
+from flywheel.trial import Trial
 from flywheel.workspace import Workspace
 
 UP = "up.json"
@@ -36,6 +37,10 @@ class Status:
     champion: int
     previous: int
     moves: list[Move]
+    canary: int = 0
+    waiting: int = 0
+    trial: Trial = field(default_factory=Trial)
+    patience: timedelta = timedelta()
     registry: str = ""
     now: str = ""
     killed: str = ""
@@ -70,6 +75,10 @@ def status(ws: Workspace) -> Status:
         champion=held.champion,
         previous=held.previous,
         moves=list(held.moves),
+        canary=held.canary,
+        waiting=held.waiting,
+        trial=held.trial,
+        patience=ws.config.gate.approval_timeout,
         registry=unreadable,
         now=lock.named(note) if is_held and note else "a command has just begun" if is_held else "",
         killed=lock.named(note) if note and not is_held else "",
@@ -143,11 +152,13 @@ def _registry(ws: Workspace) -> tuple[Glance, str]:
 def _asked(ws: Workspace) -> Glance:
     """The same of a registry on a server."""
     from flows import deciding  # seconds, for want of a file to look at
+    from flywheel import trial
     from flywheel.integrations import mlflow_registry, mlflow_tracking
 
     store = deciding.open_store(ws)
     state = mlflow_registry.state(store)
     made = mlflow_tracking.generations(store)
+    tried = state.canary or state.waiting
     return Glance(
         champion=state.champion,
         previous=state.previous,
@@ -155,6 +166,9 @@ def _asked(ws: Workspace) -> Glance:
         unfinished=mlflow_tracking.unfinished(store),
         train_rows=made[-1].train_rows if made else 0,
         moves=tuple(mlflow_registry.moves(store)),
+        canary=state.canary,
+        waiting=state.waiting,
+        trial=trial.read(next((g.tags for g in made if g.generation == tried), {})),
     )
 
 

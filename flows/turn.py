@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from flows import closing, deciding, inspect, learning, measuring, moving, served, valuing
+from flows import canary, closing, deciding, inspect, learning, measuring, moving, served, valuing
 from flows.journal import tell, turning
 from flows.lock import locked
 from flywheel.errors import BlockedError, DataError
@@ -80,9 +80,15 @@ def examine(root: Path, planned: Plan, turn: deciding.Turn) -> int:
 
 
 @task(name="promote", **RETRY)
-def promote(root: Path, generation: int) -> bool:
-    """Move the champion alias if the verdict says so."""
+def promote(root: Path, generation: int) -> str:
+    """Move the champion alias if the verdict says so, or have the generation wait; what became of it, if anything."""
     return moving.settle(Workspace.open(root), generation)
+
+
+@task(name="settle", **RETRY)
+def settle(root: Path, as_of: datetime) -> canary.Settled | None:
+    """Bring whoever passed and is not champion yet as far as evidence and answers reach."""
+    return canary.settle(Workspace.open(root), as_of)
 
 
 @task(name="compare with what was served")
@@ -110,7 +116,12 @@ def turn(
     with locked(ws.cache, "turn", wait=wait):
         deciding.open_store(ws)  # without a registry nothing can be decided, so nothing is begun
         closed, md5 = _close(ws, as_of)
+        if promote_champion:  # first, for the next challenger is examined against whoever that makes champion
+            settle(ws.root, as_of)
         turned = revolve(ws, as_of, trigger=trigger, move=promote_champion)
+        came = settle(ws.root, as_of) if turned.status == "waiting" else None
+        if came is not None and came.generation == turned.generation:
+            turned = replace(turned, status=came.status, reason=came.reason)
         if closed:
             push(ws.root)
         report(ws.root, as_of, turned.generation)
@@ -124,6 +135,7 @@ def collect_only(workspace: Path, as_of: datetime, wait: bool | float = False) -
     with locked(ws.cache, "collect", wait=wait):
         deciding.open_store(ws)
         closed, _ = _close(ws, as_of)
+        settle(ws.root, as_of)
         if closed:
             push(ws.root)
     return closed
@@ -186,8 +198,8 @@ def _revolved(ws: Workspace, as_of: datetime, *, trigger: str, move: bool, rehea
         tell("examined", generation=number, verdict=made.verdict)
         publish_table("verdict", inspect.findings(ws, made), f"generation {number}: {made.verdict}, {made.reason}")
     passed = new and made.verdict == "promote"
-    if move and (passed or moving.unsettled(ws, made)) and promote(ws.root, made.generation):
-        return Turned("promoted", made.reason, made.generation, dataset=made.dataset)
+    if move and (passed or moving.unsettled(ws, made)) and (status := promote(ws.root, made.generation)):
+        return Turned(status, made.reason, made.generation, dataset=made.dataset)
     if not new:
         return Turned("skipped", f"nothing new since generation {made.generation}", made.generation)
     return Turned(OUTCOME[made.verdict], made.reason, made.generation, dataset=made.dataset)

@@ -1,5 +1,7 @@
 """Generations: which there are, why, and which serves."""
 
+import getpass
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -66,6 +68,22 @@ def compare(
 def promote(generation: Number, why: Why, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Make a generation the champion by hand."""
     move(generation, why, dry_run=dry_run, as_json=as_json)
+
+
+@commands.command()
+def approve(
+    generation: Number,
+    why: Why,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Say no; of a canary that serves, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer for a generation that passed and waits for a person, or end a canary."""
+    from flows import approving
+
+    came = approving.answer(
+        opened(), generation, approve=not refuse, who=getpass.getuser(), why=why, as_of=datetime.now(UTC)
+    )
+    out(as_json, came, lambda: say(f"generation {generation} {came.status}: {came.reason}" if came else "taken down"))
 
 
 @commands.command()

@@ -34,6 +34,7 @@ from flywheel.sections import (
 )
 
 FILE = "flywheel.toml"
+AFTER_THE_EXAM = {"canary", "canary_margin", "canary_timeout", "approval", "approval_timeout"}
 LOGGED = ("user", "item", "request", "event_id", "label_time", "position", "propensity")  # of what was served
 
 
@@ -87,6 +88,14 @@ class Config(Section):
             raise ValueError("[[attributes]] are not looked up while people wait: send them with the candidates")
         return self
 
+    @model_validator(mode="after")
+    def _a_canary_serves(self) -> "Config":
+        if self.gate.canary and self.serve is None:
+            raise ValueError(
+                "a canary answers people first, and without [serve] nobody is answered: remove gate.canary"
+            )
+        return self
+
     @property
     def numeric(self) -> tuple[str, ...]:
         """Numeric context, of rows and of attribute tables."""
@@ -129,9 +138,10 @@ class Config(Section):
     def fingerprint(self, *sections: str) -> str:
         """A short hash of the named sections: equal configs, equal hash.
 
-        If none is named, of all but the schedule: when a generation is made does not change it.
+        If none is named, of all but the schedule and what comes after the exam: neither changes what is decided in it.
         """
-        chosen = self.model_dump_json(include=set(sections) if sections else None, exclude={"schedule"})
+        left_out: dict[str, Any] = {"schedule": True, "gate": AFTER_THE_EXAM}
+        chosen = self.model_dump_json(include=set(sections) if sections else None, exclude=left_out)
         return hashlib.sha256(chosen.encode()).hexdigest()[:12]
 
 

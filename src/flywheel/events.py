@@ -42,7 +42,7 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
 class Decision(msgspec.Struct, frozen=True):
     """What was shown to whom, and all it takes to know why.
 
-    `ts` is in microseconds since 1970 UTC. `generation` is 0 for the baseline. `arm` is `wheel` or `holdback`.
+    `ts` is in microseconds since 1970 UTC. `generation` is 0 for the baseline. `arm` is wheel, holdback or canary.
     `state` is the window that features were looked up as of, `schema.NOTHING` before there was one, and `recipe` the
     fingerprint of how they are made. The random numbers of a decision are seeded by its id.
     """

@@ -139,9 +139,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Move:
-    """One move of the champion alias: who did it, when and why. A generation of 0 is the baseline."""
+    """One move of the champion alias: who did it, when and why. A generation of 0 is the baseline.
 
-    action: Literal["promote", "rollback"]
+    One of the `canary` is a move of that alias; there 0 is nobody.
+    """
+
+    action: Literal["promote", "rollback", "canary"]
     before: int
     after: int
     who: str

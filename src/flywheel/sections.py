@@ -233,6 +233,22 @@ class Gate(Section):
     slice_min_rows: int = Field(300, gt=0, description="slices smaller than this are shown, and decide nothing alone")
     exam_uses: int = Field(20, gt=0, description="decisions by other settings on one exam, after which it is used up")
     max_calibration_error: float = Field(0.05, gt=0, description="expected calibration error, binary only")
+    canary: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of the wheel's users whom a challenger that passed serves first; 0 is none",
+    )
+    canary_margin: float = Field(
+        0.05, gt=0, lt=1, description="a canary may earn this share less than the champion, and counts as no worse"
+    )
+    canary_timeout: Duration = Field(
+        timedelta(days=28), description="a canary that has not shown it by then is refused"
+    )
+    approval: Literal["none", "person"] = Field(
+        "none", description="whether a person is asked once a challenger passed"
+    )
+    approval_timeout: Duration = Field(timedelta(days=1), description="a person who says nothing for so long refuses")
 
 
 class Serve(Section):

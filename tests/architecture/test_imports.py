@@ -24,6 +24,7 @@ GROUND = {
     "schema",
     "sections",
     "segments",
+    "trial",
     "windows",
 }
 ARCS = {"data", "learn", "measure", "serve"}
@@ -61,6 +62,7 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.learn.prediction", "flywheel.learn.features"),
     ("flywheel.learn.train", "flywheel.learn.features"),
     ("flywheel.learn.train", "flywheel.learn.prediction"),
+    ("flywheel.measure.canary", "flywheel.measure.sequences"),
     ("flywheel.measure.causes", "flywheel.measure.contrasts"),
     ("flywheel.measure.contrasts", "flywheel.learn.evaluate"),
     ("flywheel.measure.contrasts", "flywheel.learn.metrics"),

@@ -31,7 +31,7 @@ def told(made: Any) -> dict[str, Any]:
         "name": made.name,
         "schedules": [(s.schedule.interval, s.schedule.anchor_date, s.schedule.timezone) for s in made.schedules],
         "limit": made.concurrency_limit,
-        "strategy": made.concurrency_options.collision_strategy.value,
+        "strategy": made.concurrency_options and made.concurrency_options.collision_strategy.value,
         "parameters": sorted(made.parameters),
         "tags": made.tags,
     }
@@ -49,8 +49,8 @@ def test_prefect_yaml_says_the_same_as_our_own_table(monkeypatch: pytest.MonkeyP
             "flow": "",
             "name": theirs["name"],
             "schedules": [(s.interval, s.anchor_date, s.timezone) for s in intervals],
-            "limit": theirs["concurrency_limit"]["limit"],
-            "strategy": theirs["concurrency_limit"]["collision_strategy"],
+            "limit": theirs.get("concurrency_limit", {}).get("limit"),
+            "strategy": theirs.get("concurrency_limit", {}).get("collision_strategy"),
             "parameters": sorted(theirs["parameters"]),
             "tags": theirs["tags"],
         }
@@ -67,9 +67,9 @@ def test_every_parameter_of_a_form_is_described(turned: Workspace) -> None:
 
 def test_what_is_switched_off_has_no_schedule(turned: Workspace) -> None:
     ws = world.amend(turned.root, schedule={"collect": "never", "turn": "7d", "at": "04:30:00"})
-    collect, turn, backfill = deployments.deployments(ws)
-    assert (collect.schedules, backfill.schedules) == ([], [])
-    when = turn.schedules[0].schedule
+    made = {one.flow_name: one for one in deployments.deployments(ws)}
+    assert [name for name, one in made.items() if not one.schedules] == ["collect", "backfill", "approval"]
+    when = made["turn"].schedules[0].schedule
     assert (when.interval, when.timezone) == (timedelta(days=7), "UTC")
     assert (when.anchor_date.hour, when.anchor_date.minute) == (4, 30)
 
@@ -96,7 +96,7 @@ def test_a_busy_workspace_ends_a_run_as_skipped_and_an_error_in_a_line(turned: W
 def test_a_worker_picks_a_run_up(turned: Workspace) -> None:
     """And of two runs that wait, one turns, and the other is cancelled or finds that there is nothing new."""
     name = turned.config.product.name
-    assert deployments.register(turned, "ours") == [f"{flow}/{name}" for flow in ("collect", "turn", "backfill")]
+    assert deployments.register(turned, "ours") == [f"{flow}/{name}" for flow in deployments.FLOWS]
     asked = [run_deployment(f"turn/{name}", timeout=0, parameters={"trigger": "test"}) for _ in range(2)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ours", "--run-once"]

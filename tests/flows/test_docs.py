@@ -87,10 +87,10 @@ def test_the_readme_s_request_is_answered(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flows.cli", "init", str(tmp_path / "shop"), "--serve", *options[1].split()]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     ws = Workspace.open(tmp_path / "shop")
-    snapshot, how = serving.nothing_known(ws), serving.policy(ws.config)
+    ranker = serving.ranker_of(serving.nothing_known(ws), serving.policy(ws.config))
     with ExitStack() as held:
         held.callback((inbox := serving.inbox(ws)).close)
-        answering = Serving(serving.ranker_of(snapshot, how), serving.told(snapshot, how, 0), clock=lambda: 0)
+        answering = Serving(ranker, serving.told(ranker, 0), clock=lambda: 0)
         url = held.enter_context(server.running(ws.config, answering, GroupCommit(inbox)))
         connection = HTTPConnection(url.removeprefix("http://"))
         held.callback(connection.close)

@@ -74,7 +74,7 @@ def test_two_machines_share_a_registry_on_a_server_and_models_and_data_in_a_buck
     ws = Workspace.open(other)
     assert world.ends(ws) == world.ends(one)
     ws.matrices().build([])
-    assert json.loads((publishing.publish(ws) / "snapshot.json").read_text())["generation"] == 1
+    assert json.loads((Path(str(publishing.publish(ws)["snapshot"])) / "snapshot.json").read_text())["generation"] == 1
 
     import boto3  # a model that was changed in the bucket is not served
 

@@ -6,18 +6,21 @@ For those who only want to know: whoever decides asks `mlflow_registry`. A store
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from flywheel import trial
 from flywheel.errors import RegistryError
 from flywheel.records import Move
+from flywheel.trial import Trial
 
 DATABASE = Path("mlruns") / "mlflow.db"
 _ALIASES = "SELECT alias, version FROM registered_model_aliases WHERE name = ?"
 _VERSIONS = "SELECT version, run_id FROM model_versions WHERE name = ? AND current_stage != 'Deleted_Internal'"
 _MOVES = "SELECT key, value FROM registered_model_tags WHERE name = ? AND key LIKE 'move.%'"
 _ROWS = "SELECT value FROM latest_metrics WHERE run_uuid = ? AND key = 'train_rows'"
+_TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
 _UNFINISHED = """SELECT count(*) FROM runs JOIN experiments USING (experiment_id) JOIN tags USING (run_uuid)
     WHERE experiments.name = ? AND tags.key = 'kind' AND tags.value = 'generation'
     AND runs.status != 'FINISHED' AND runs.lifecycle_stage = 'active'"""
@@ -25,7 +28,10 @@ _UNFINISHED = """SELECT count(*) FROM runs JOIN experiments USING (experiment_id
 
 @dataclass(frozen=True)
 class Glance:
-    """Who serves, which generations there are, and the training rows of the newest; 0 is the baseline, or none."""
+    """Who serves, which generations there are, and the training rows of the newest; 0 is the baseline, or none.
+
+    `canary` serves a share of people first and `waiting` waits, 0 is nobody; `trial` is how far either has come.
+    """
 
     champion: int = 0
     previous: int = 0
@@ -33,6 +39,9 @@ class Glance:
     unfinished: int = 0
     train_rows: int = 0
     moves: tuple[Move, ...] = ()
+    canary: int = 0
+    waiting: int = 0
+    trial: Trial = field(default_factory=Trial)
 
 
 def glance(root: Path, product: str) -> Glance:
@@ -50,6 +59,8 @@ def glance(root: Path, product: str) -> Glance:
             (unfinished,) = database.execute(_UNFINISHED, [product]).fetchone()
             newest = versions[max(versions)] if versions else ""
             rows = database.execute(_ROWS, [newest]).fetchone()
+            canary, waiting = (aliases.get(name, 0) for name in ("canary", "waiting"))
+            tags = dict(database.execute(_TAGS, [versions.get(canary or waiting, "")]).fetchall())
     except sqlite3.Error as error:
         what, next = "the workspace has no MLflow store that can be read", "restore it from a copy; or flywheel init ."
         raise RegistryError(what, where=str(path), why=str(error), next=next) from error
@@ -60,6 +71,9 @@ def glance(root: Path, product: str) -> Glance:
         unfinished=unfinished,
         train_rows=int(rows[0]) if rows else 0,
         moves=tuple(_move(value) for _, value in told),
+        canary=canary,
+        waiting=waiting,
+        trial=trial.read(tags),
     )
 
 

@@ -14,7 +14,8 @@ from flywheel.integrations import mlflow_model, shared_lock
 from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Move
 
-ALIASES = ("champion", "previous", "challenger")
+ALIASES = ("champion", "previous", "challenger", "canary", "waiting")
+_CHAMPION, _CANARY = "move.", "canary."
 _VERSION_TAGS = ("turn_id", "verdict", "reason", "dataset", *mlflow_model.TAGS.values())
 
 
@@ -25,6 +26,8 @@ class State:
     champion: int = 0
     previous: int = 0
     challenger: int = 0
+    canary: int = 0
+    waiting: int = 0
     generations: frozenset[int] = frozenset()
 
 
@@ -97,27 +100,37 @@ def drop(store: Store, alias: str) -> None:
 
 
 def record(store: Store, move: Move) -> None:
-    """Append a move to the registered model's own log of moves.
+    """Append a move to the registered model's own log of moves; the canary has one of its own.
 
     Raises:
         RegistryError: there is no registered model.
     """
-    known = moves(store)
+    log = _CANARY if move.action == "canary" else _CHAMPION
+    known = _moves(store, log)
     if known and known[-1] == move:
         return
     value = json.dumps(asdict(move) | {"when": move.when.isoformat()}, ensure_ascii=False)
     with store.answering():
         shared_lock.demand()
-        store.client.set_registered_model_tag(store.product, f"move.{len(known) + 1:04d}", value)
+        store.client.set_registered_model_tag(store.product, f"{log}{len(known) + 1:04d}", value)
 
 
 def moves(store: Store) -> list[Move]:
     """Every move of the champion, oldest first."""
+    return _moves(store, _CHAMPION)
+
+
+def canaries(store: Store) -> list[Move]:
+    """Every move of the canary, oldest first; one to 0 is the end of one."""
+    return _moves(store, _CANARY)
+
+
+def _moves(store: Store, log: str) -> list[Move]:
     with store.answering():
         model = _model(store)
-    logged = {key: value for key, value in (model.tags if model else {}).items() if key.startswith("move.")}
+    logged = {key: value for key, value in (model.tags if model else {}).items() if key.startswith(log)}
     found = []
-    for key in sorted(logged, key=lambda key: int(key.removeprefix("move."))):
+    for key in sorted(logged, key=lambda key: int(key.removeprefix(log))):
         values = json.loads(logged[key])
         found.append(Move(**values | {"when": datetime.fromisoformat(values["when"])}))
     return found

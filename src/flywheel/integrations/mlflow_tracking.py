@@ -110,6 +110,12 @@ def log(
         store.client.set_terminated(run_id)
 
 
+def say(store: Store, generation: Generation, name: str, text: str) -> None:
+    """Tag the run of a generation with what became of it since."""
+    with store.answering():
+        store.client.set_tag(generation.run_id, name, text)
+
+
 def generations(store: Store) -> list[Generation]:
     """Every generation, by number, with its aliases; attempts that came to nothing are left out."""
     with store.answering():

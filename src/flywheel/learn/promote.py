@@ -1,7 +1,8 @@
 """Which aliases move, in which order, so that whoever looks in between sees the old champion or the new one.
 
 A plan is a value; carrying it out is the corridor's. An alias on generation 0 is no alias: while `champion` is 0 the
-baseline serves.
+baseline serves. A challenger that passed may have to wait for a person (`waiting`) and to serve a share of people first
+(`canary`) before it becomes champion. Both were let through against one champion: whoever moves that ends them.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Literal
 from flywheel.errors import RegistryError
 from flywheel.records import Move, Verdict
 
-Alias = Literal["champion", "previous"]
+Alias = Literal["champion", "previous", "canary", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Aliases:
     champion: int = 0
     previous: int = 0
     challenger: int = 0
+    canary: int = 0
+    waiting: int = 0
     generations: frozenset[int] = frozenset()
 
 
@@ -33,9 +36,8 @@ class AliasMove:
 
     def apply(self, state: Aliases) -> Aliases:
         """The state once this move is made."""
-        if self.alias == "champion":
-            return replace(state, champion=self.generation)
-        return replace(state, previous=self.generation)
+        aliases: dict[str, int] = {self.alias: self.generation}
+        return replace(state, **aliases)  # type: ignore[arg-type]
 
 
 def moves(verdict: Verdict, state: Aliases, *, generation: int, examined_against: int) -> tuple[AliasMove, ...]:
@@ -50,7 +52,7 @@ def moves(verdict: Verdict, state: Aliases, *, generation: int, examined_against
 
 
 def promotion(state: Aliases, *, generation: int, examined_against: int) -> tuple[AliasMove, ...]:
-    """`previous` to the old champion, then `champion` to the new; none where it is champion already.
+    """`previous` to the old champion, then `champion` to the new, which ends a canary and whoever waits.
 
     What was moved before a crash is not moved again.
 
@@ -62,7 +64,7 @@ def promotion(state: Aliases, *, generation: int, examined_against: int) -> tupl
         why = _held(state)
         raise RegistryError(f"generation {generation} is not in the registry", why=why, next="flywheel generations")
     if generation == state.champion:
-        return ()
+        return tuple(move for move in ended(state) if generation in (state.canary, state.waiting))
     if state.champion != examined_against:
         raise RegistryError(
             f"champion changed from {_named(examined_against)} to {_named(state.champion)} during the gate",
@@ -70,7 +72,7 @@ def promotion(state: Aliases, *, generation: int, examined_against: int) -> tupl
             next=f"flywheel explain {generation}, and if it convinces: flywheel promote {generation} --why REASON",
         )
     keep = () if state.previous == state.champion else (AliasMove("previous", state.champion),)
-    return (*keep, AliasMove("champion", generation))
+    return (*keep, AliasMove("champion", generation), *ended(state))
 
 
 def rollback(state: Aliases) -> tuple[AliasMove, ...]:
@@ -95,25 +97,36 @@ def rollback(state: Aliases) -> tuple[AliasMove, ...]:
             why=f"{_held(state)}; nothing moved",
             next="flywheel promote N --why REASON",
         )
-    return AliasMove("champion", state.previous), AliasMove("previous", state.champion)
+    return AliasMove("champion", state.previous), AliasMove("previous", state.champion), *ended(state)
+
+
+def ended(state: Aliases) -> tuple[AliasMove, ...]:
+    """What ends the canary and whoever waits."""
+    aliases: tuple[Alias, ...] = ("canary", "waiting")
+    return tuple(AliasMove(alias, 0) for alias in aliases if getattr(state, alias))
+
+
+def canary(state: Aliases) -> tuple[AliasMove, ...]:
+    """Have whoever waits serve as canary; it ceases to wait only then, so that a crash in between loses nobody."""
+    return AliasMove("canary", state.waiting), AliasMove("waiting", 0)
 
 
 def record(
     state: Aliases,
     plan: tuple[AliasMove, ...],
     *,
-    action: Literal["promote", "rollback"],
+    action: Literal["promote", "rollback", "canary"],
     who: str,
     when: datetime,
     why: str,
 ) -> Move | None:
-    """What a plan does to the champion, by whom, when and why; None where it leaves the champion alone."""
+    """What a plan does to the champion, or to the canary, by whom, when and why; None where it leaves that alone."""
     after = state
     for move in plan:
         after = move.apply(after)
-    if after.champion == state.champion:
-        return None
-    return Move(action, state.champion, after.champion, who, when, why)
+    moved: Alias = "canary" if action == "canary" else "champion"
+    before, now = getattr(state, moved), getattr(after, moved)
+    return None if before == now else Move(action, before, now, who, when, why)
 
 
 def _named(generation: int) -> str:

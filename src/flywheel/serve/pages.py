@@ -33,9 +33,13 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """What serves; generation 0 is the baseline. Without a state nothing is known of anybody yet."""
+    """What serves; generation 0 is the baseline. Without a state nothing is known of anybody yet.
+
+    `canary` is the generation that a share of people meets first, while there is one.
+    """
 
     generation: int
+    canary: int | None
     arms: dict[str, float]
     state: State | None
     recipe: str
@@ -74,6 +78,7 @@ class Pages:
             state = State(told.state, (now - told.closed) / 1e6)
         model = Model(
             generation=told.generation,
+            canary=told.canary or None,
             arms=dict(told.shares),
             state=state,
             recipe=told.recipe,

@@ -69,6 +69,7 @@ def app(
 def _gauges(serving: Serving, inbox: Accepts, intake: Intake) -> dict[tuple[str, str], Callable[[], float]]:
     return {
         ("flywheel_generation", "What serves; 0 is the baseline"): lambda: serving.served.told.generation,
+        ("flywheel_canary", "What a share of people meets first; 0 is nothing"): lambda: serving.served.told.canary,
         ("flywheel_staleness_seconds", "Since the registry was last heard of"): serving.staleness,
         ("flywheel_queue_depth", "Events that wait for the disk"): lambda: inbox.waiting,
         ("flywheel_shed_total", "Requests sent away because the line was long"): lambda: intake.shed,

@@ -61,6 +61,8 @@ class Accepts(Protocol):
 class Told:
     """What a ranker is: its generation (0 is the baseline), which share of users each arm has, what it looks up.
 
+    `canary` is the generation that serves a share of people first; 0 is nobody.
+
     `state` is the window that features are looked up as of, and `closed` when that was over, None before there was
     one; `recipe` the fingerprint of how they are made. Times in microseconds since 1970 UTC.
     """
@@ -71,6 +73,7 @@ class Told:
     closed: int | None
     recipe: str
     loaded: int
+    canary: int = 0
 
 
 @dataclass(frozen=True)
