@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from flywheel.errors import RegistryError
-from flywheel.learn.promote import Aliases, AliasMove, moves, promotion, record, rollback
+from flywheel.learn.promote import Aliases, AliasMove, canary, ended, moves, promotion, record, rollback
 from flywheel.records import Move, Verdict
 
 NOW = datetime(2024, 3, 4, tzinfo=UTC)
@@ -109,8 +109,8 @@ def test_no_move_is_no_record():
 def every_plan():
     """Each promotion and rollback of three generations from each state that the aliases can be in."""
     held = frozenset({1, 2, 3})
-    for champion, previous in product(range(4), range(4)):
-        state = Aliases(champion, previous, 3, held)
+    for champion, previous, tried, waiting in product(range(4), range(4), range(3), range(3)):
+        state = Aliases(champion, previous, 3, tried, waiting, held)
         for generation in held:
             yield state, promotion(state, generation=generation, examined_against=champion), generation
         if champion != previous:
@@ -127,9 +127,29 @@ def test_promise_6_at_every_step_the_champion_is_the_old_one_or_the_new_one():
 
 def test_promise_7_a_promotion_killed_at_any_step_ends_the_same_when_run_again():
     for state, plan, target in every_plan():
-        if target == state.previous:
-            continue
+        if target == state.previous or {state.canary, state.waiting} - {0, target}:
+            continue  # the trial of another generation is ended by whoever looks at trials next
         for steps in range(len(plan) + 1):
             killed = after(state, plan[:steps])
             again = promotion(killed, generation=target, examined_against=state.champion)
             assert after(killed, again) == after(state, plan)
+
+
+def test_whoever_moves_the_champion_ends_the_canary_and_whoever_waits():
+    for state, plan, _ in every_plan():
+        if plan and after(state, plan).champion != state.champion:
+            assert (after(state, plan).canary, after(state, plan).waiting) == (0, 0)
+
+
+def test_a_canary_begins_before_it_ceases_to_wait():
+    state = replace(STATE, waiting=7)
+    plan = canary(state)
+    assert plan == (AliasMove("canary", 7), AliasMove("waiting", 0))
+    began = record(state, plan, action="canary", who="flywheel", when=NOW, why="a tenth first")
+    assert began == Move("canary", 0, 7, "flywheel", NOW, "a tenth first")
+    serving = after(state, plan)
+    assert serving.champion == state.champion
+    assert ended(serving) == (AliasMove("canary", 0),)
+    done = promotion(serving, generation=7, examined_against=3)
+    assert done == (AliasMove("previous", 3), AliasMove("champion", 7), AliasMove("canary", 0))
+    assert record(serving, done, action="canary", who="", when=NOW, why="") == Move("canary", 7, 0, "", NOW, "")

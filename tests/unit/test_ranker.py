@@ -18,7 +18,7 @@ from flywheel.learn.matrix import Cache, Recipe
 from flywheel.schema import NOTHING, row_schema
 from flywheel.sections import Serve
 from flywheel.serve import snapshot as snapshots
-from flywheel.serve.ranker import Ranker
+from flywheel.serve.ranker import Canary, Ranker
 from flywheel.serve.snapshot import Snapshot
 
 CONFIG = parse(
@@ -182,6 +182,42 @@ def test_the_holdback_has_the_baseline_for_good_and_the_wheel_its_champion(known
         decision = made.rank(ask("good", "poor", user=user), decision_id="d", now=NOW)
         told.setdefault((decision.arm, decision.generation), set()).add(tuple(shown(decision)))
     assert told == {("wheel", 4): {("poor", "good")}, ("holdback", 0): {("good", "poor")}}
+
+
+def tried(known, *, generation=5, share=0.3, policy=None) -> Ranker:
+    """Generation 4 serves, and another serves a share of people first, who likes the poor."""
+    policy = policy or Serve(explore=0, holdback=0.2, salt="s")
+    made = Ranker(replace(known, generation=generation), lambda matrix: 1 - popular(matrix), popular, policy)
+    return Ranker(replace(known, generation=4), popular, popular, policy, Canary(made, share))
+
+
+def test_a_canary_has_a_sticky_share_of_the_wheel_and_none_of_the_holdback(known):
+    users = [f"user{n}" for n in range(4000)]
+    arms = list(map(tried(known).arm, users))
+    without = list(map(ranker(known, policy=Serve(explore=0, holdback=0.2, salt="s")).arm, users))
+    assert arms == list(map(tried(known).arm, users))
+    assert [arm == "holdback" for arm in arms] == [arm == "holdback" for arm in without]
+    counts = Counter(arms)
+    assert counts["canary"] / (counts["canary"] + counts["wheel"]) == pytest.approx(0.3, abs=0.02)
+    wider = list(map(tried(known, share=0.5).arm, users))
+    assert all(b == "canary" for a, b in zip(arms, wider, strict=True) if a == "canary"), "who tried it goes on"
+    next = list(map(tried(known, generation=6).arm, users))
+    both = sum(a == b == "canary" for a, b in zip(arms, next, strict=True))
+    assert both / len(users) == pytest.approx(0.8 * 0.3 * 0.3, abs=0.02), "not the same people every time"
+
+
+def test_each_arm_is_answered_by_its_own_with_the_chances_it_had(known):
+    policy = Serve(explore=0.2, holdback=0.2, salt="s")
+    made, told = tried(known, policy=policy), {}
+    for n in range(60):
+        request = ask("good", "poor", user=f"u{n}")
+        decision = made.rank(request, decision_id=f"d{n}", now=NOW)
+        told.setdefault((decision.arm, decision.generation), Counter())[decision.shown[0].item] += 1
+        alone = made.canary.ranker if decision.arm == "canary" else ranker(known, popular, policy)
+        slots = alone._decide(request, decision.arm, decision_id=f"d{n}", now=NOW).shown
+        assert decision.shown == slots
+    firsts = {arm: counts.most_common(1)[0][0] for arm, counts in told.items()}
+    assert firsts == {("wheel", 4): "good", ("canary", 5): "poor", ("holdback", 0): "good"}
 
 
 def test_while_there_is_no_champion_both_arms_have_generation_0(known):
