@@ -47,7 +47,7 @@ def test_a_broken_store_is_refused(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
-def test_a_store_of_another_mlflow_is_named_as_such(tmp_path: Path) -> None:
+def test_a_store_of_a_later_mlflow_is_named_as_such(tmp_path: Path) -> None:
     mlflow_store.create(tmp_path, "cinema")
     database = sqlite3.connect(tmp_path / mlflow_store.DATABASE)
     with database:
@@ -58,7 +58,7 @@ def test_a_store_of_another_mlflow_is_named_as_such(tmp_path: Path) -> None:
         "s.open(pathlib.Path(sys.argv[1]), 'cinema')"
     )  # another process: MLflow remembers that it has checked an address
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert "another version of MLflow" in done.stderr
+    assert "made by a later version of MLflow" in done.stderr
 
 
 def test_a_moved_workspace_finds_its_models_and_makes_more(tmp_path: Path) -> None:
