@@ -130,12 +130,14 @@ def guard(ws: Workspace, plan: Plan) -> None:
 
 def train_users(ws: Workspace, plan: Plan) -> int:
     """How many users the training rows have; 0 where the contract knows none."""
-    if not ws.config.contract.user:
-        return 0
+    return users(ws).until(ws.config.windows.grid.parse(plan.train[-1])) if ws.config.contract.user else 0
+
+
+def users(ws: Workspace) -> Users:
+    """Since when each user is there."""
     grid, reader = ws.config.windows.grid, ws.reader
     chain = {grid.parse(name): address for name, address in dataset.chain(ws.ledger()).items()}
-    users = Users(ws.cache / "users", chain, lambda window: reader(window, ["user"]).column("user"))
-    return users.until(grid.parse(plan.train[-1]))
+    return Users(ws.cache / "users", chain, lambda window: reader(window, ["user"]).column("user"))
 
 
 def examine(

@@ -50,3 +50,9 @@ def test_damage_costs_time_and_nothing_else(tmp_path, dataset):
     for path in tmp_path.glob("*.npy"):
         path.write_bytes(path.read_bytes()[:-4] + b"\1\2\3\4")
     assert dataset.users(tmp_path).until(3) == 4
+
+
+def test_knows_since_when_each_user_is_there(tmp_path, dataset):
+    index = dataset.users(tmp_path)
+    assert index.first(["cleo", "ann", "nobody", "dan", "bob"]).tolist() == [2, 0, 3, 3, 0]
+    assert index.first([]).tolist() == []

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ from flywheel.segments import MANIFEST, Segments, entry_type, hash_names
 TABLE = "ids"
 USERS = "users"
 Read = Callable[[int], pa.ChunkedArray]
+T = TypeVar("T")
 
 
 class Ids:
@@ -71,7 +74,7 @@ class Ids:
 
 
 class Users:
-    """How many users the dataset had up to each window; only windows that are new are read for it.
+    """Since when each user has rows in the dataset; only windows that are new are read for it.
 
     Args:
         folder: where the index is kept; it may be deleted.
@@ -84,15 +87,29 @@ class Users:
 
     def until(self, window: int) -> int:
         """How many users have a row in a closed window up to and with this one."""
+        return self._found(lambda store: _counts(store)[window])
+
+    def first(self, users: list[str]) -> npt.NDArray[np.int32]:
+        """Of each user the first window with a row; the newest of all where there is none."""
+
+        def found(store: Segments) -> npt.NDArray[np.int32]:
+            newest = max(self._chain)
+            known, entries = store.get(USERS, hash_names(users), newest)
+            return np.where(known, entries["first"], np.int32(newest))
+
+        return self._found(found)
+
+    def _found(self, ask: Callable[[Segments], T]) -> T:
+        """What an index that is up to date answers; a damaged one is made again."""
         try:
-            return self._counted()[window]
+            return ask(self._caught_up())
         except IntegrityError:
             (self._folder / MANIFEST).unlink()
-            return self._counted()[window]
+            return ask(self._caught_up())
 
-    def _counted(self) -> dict[int, int]:
+    def _caught_up(self) -> Segments:
         store = Segments(self._folder, {USERS: entry_type([("first", "<i4")])}, keep=0, chain=self._chain.get)
-        counts = {int(window): int(count) for window, count in store.notes.get(USERS, {}).items()}
+        counts = _counts(store)
         for window in self._chain:
             if store.newest is not None and window <= store.newest:
                 continue
@@ -102,4 +119,8 @@ class Users:
             entries["key"], entries["first"] = new, window
             counts[window] = max(counts.values(), default=0) + len(new)
             store.put([(window, {USERS: entries})], {USERS: counts})
-        return counts
+        return store
+
+
+def _counts(store: Segments) -> dict[int, int]:
+    return {int(window): int(count) for window, count in store.notes.get(USERS, {}).items()}
