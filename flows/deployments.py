@@ -4,6 +4,7 @@
 |---|---|---|
 | collect | `[schedule] collect` | is cancelled: the first closes all that may be closed |
 | turn | `[schedule] turn`, and when data grew | is cancelled: the first learns from all there is |
+| monitor | `[schedule] monitor` | is cancelled: the first looks at all there is |
 | backfill | by hand | waits: it was asked for something else |
 | approval | when a person is asked | runs beside it: it asks for another generation |
 
@@ -36,6 +37,7 @@ CANCEL, WAIT = ConcurrencyLimitStrategy.CANCEL_NEW, ConcurrencyLimitStrategy.ENQ
 FLOWS: dict[str, tuple[Flow[..., Any], ConcurrencyLimitStrategy | None]] = {  # a further deployment is a line here
     "collect": (scheduled.collect, CANCEL),
     "turn": (scheduled.turn, CANCEL),
+    "monitor": (scheduled.monitor, CANCEL),
     "backfill": (scheduled.backfill, WAIT),
     "approval": (scheduled.approval, None),
 }

@@ -34,6 +34,7 @@ NAMES = (
     "promote:before",
     "promote:mid",
     "promote:after",
+    "harm:after",
     *BACKFILL,
     *TRIAL,
 )

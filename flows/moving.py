@@ -16,6 +16,7 @@ from flywheel.integrations.mlflow_store import Store
 from flywheel.learn import promote
 from flywheel.learn.promote import Aliases
 from flywheel.records import Generation, Move, Verdict
+from flywheel.watched import MONITOR
 from flywheel.workspace import Workspace
 
 
@@ -88,6 +89,36 @@ def move_by_hand(ws: Workspace, number: int | None, *, why: str, dry_run: bool) 
             carry_out(ws, state, plan, action, who=who, why=why, when=when)
             tell("rolled back" if number is None else "promoted", generation=move.after, before=move.before, reason=why)
         return move
+
+
+def take_back(ws: Workspace, seen: Aliases, why: str) -> Move:
+    """Go back to the champion before, for the monitor, which holds the workspace and saw the aliases as `seen`.
+
+    Raises:
+        RegistryError: somebody has moved the champion since, or there is nothing to go back to.
+    """
+    state = aliases(ws)
+    if (state.champion, state.previous) != (seen.champion, seen.previous):
+        found = (
+            f"champion and previous were {seen.champion} and {seen.previous}, are {state.champion} and {state.previous}"
+        )
+        raise RegistryError("the champion was moved while the monitor looked", why=found, next="flywheel monitor")
+    plan, when = promote.rollback(state), datetime.now(UTC)
+    move = carry_out(ws, state, plan, "rollback", who=MONITOR, why=why, when=when)
+    assert move is not None
+    tell("rolled back", generation=move.after, before=move.before, reason=why)
+    return move
+
+
+def finish_taking_back(ws: Workspace) -> Move | None:
+    """The newest move, if it is the monitor's and made; `previous`, which moves last, is moved if a kill left that."""
+    store, state = deciding.open_store(ws), aliases(ws)
+    last = next(reversed(mlflow_registry.moves(store)), None)
+    if last is None or last.who != MONITOR or last.after != state.champion:
+        return None
+    if state.previous == state.champion:
+        mlflow_registry.point(store, "previous", last.before)
+    return last
 
 
 def aliases(ws: Workspace) -> Aliases:

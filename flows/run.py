@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flows.backfill import Done
     from flows.correcting import UnfinishedError
     from flows.turn import Turned
+    from flywheel.watched import Watched
 
 STAGES = ("windows", "features", "generations")
 REPROCESS = ("missing", "failed", "changed", "all")
@@ -33,6 +34,17 @@ def turn(ws: Workspace, as_of: datetime, *, promote: bool, wait: bool, on_progre
     with prefect_api.ready(booting) as history, on_progress() as listener, listening(listener):
         tell_note(history)
         return flow(ws.root, as_of, trigger="hand", promote_champion=promote, wait=wait)
+
+
+def monitor(ws: Workspace, as_of: datetime) -> "Watched":
+    """One look at the champion, recorded in Prefect's history."""
+    demand_writable(ws.cache)
+    booting = prefect_api.boot(ws.root)
+    from flows.monitor import monitor as flow
+
+    with prefect_api.ready(booting) as history:
+        tell_note(history)
+        return flow(ws.root, as_of)
 
 
 def backfill(

@@ -17,12 +17,14 @@ from prefect.deployments import run_deployment
 from prefect.input import RunInput
 from prefect.states import Completed, Failed
 
-from flows import approving, standing
+from flows import approving, evidence, notices, standing
 from flows import backfill as past
+from flows import monitor as monitoring
 from flows import turn as turning
 from flows.journal import write
-from flywheel.errors import BusyError, FlywheelError
+from flywheel.errors import BusyError, ConfigError, FlywheelError
 from flywheel.integrations import prefect_late
+from flywheel.watched import Watched
 from flywheel.workspace import Workspace
 
 
@@ -63,6 +65,12 @@ def turn(workspace: Path, trigger: str = "schedule", promote_champion: bool = Tr
     return ended(workspace, "turn", turned)
 
 
+@flow(name="monitor", flow_run_name=prefect_late.named, log_prints=False)
+def monitor(workspace: Path) -> State[Any]:
+    """See whether the champion does harm, and take it back; where it falls short of its exam, ask for a turn."""
+    return ended(workspace, "monitor", lambda ws: _watched(ws))
+
+
 def ended(workspace: Path, command: str, work: Callable[[Workspace], str]) -> State[Any]:
     """Do the work of a scheduled run, unless another run has done it since this one was due; how it ended, in a line.
 
@@ -78,6 +86,8 @@ def ended(workspace: Path, command: str, work: Callable[[Workspace], str]) -> St
         return skipped(Workspace.open(workspace), command, f"busy: {error.why}")
     except FlywheelError as error:
         log.error("%s", error)
+        if not isinstance(error, ConfigError):  # without which nobody knows whom to tell
+            notices.notify(Workspace.open(workspace), f"{command} failed", str(error))
         return Failed(message=" ".join(str(error).split()))
 
 
@@ -90,6 +100,14 @@ def skipped(ws: Workspace, command: str, why: str) -> State[Any]:
 def ask_for_turn(ws: Workspace, trigger: str) -> None:
     """Have the turn deployment of a workspace run now, beside this run; asked twice, the second one is cancelled."""
     run_deployment(f"turn/{ws.config.product.name}", parameters={"trigger": trigger}, timeout=0, as_subflow=False)
+
+
+def _watched(ws: Workspace) -> str:
+    known = evidence.kept(ws, Watched)
+    found = monitoring.monitor.fn(ws.root, datetime.now(UTC))
+    if found.short and not (known and known.short):
+        ask_for_turn(ws, "monitor")
+    return "; ".join(found.says)
 
 
 def _collected(ws: Workspace) -> str:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from flywheel.infer import Proposal
     from flywheel.simulator.society import Figures
     from flywheel.sources.inbox_reading import Account
+    from flywheel.watched import Watched
 from flywheel import trial
 from flywheel.records import Generation, LedgerLine, Move, Verdict
+from flywheel.watched import HARM
 
 STATUS = {
     **dict.fromkeys(("promoted", "passed", "canary"), "green"),
     **dict.fromkeys(("kept", "waiting"), "yellow"),
     **dict.fromkeys(("rejected", "refused"), "red"),
 }
+SIGNAL = {"well": "green", "harm": "red", "off": "yellow", "not enough evidence": "dim"}
 COLOURS = {"promote": "green", "keep": "yellow", "reject": "red"}
 
 
@@ -141,6 +144,7 @@ def status(found: Status) -> RenderableType:
         *([("registry", Text(found.registry, style="red"))] if found.registry else [("champion", champion)]),
         *([("canary", tried(found))] if found.canary or found.waiting else []),
         *([("last move", moved(move)) for move in found.moves[-1:]]),
+        *([("last look", looked(found.watched))] if found.watched else []),
         ("generations", f"{made}; {grew(found)}"),
         ("windows", f"{found.windows:,} closed, the newest {found.newest_window or '—'}"),
         ("dataset", str(found.totals)),
@@ -160,6 +164,18 @@ def tried(found: Status) -> str:
         )
     asked = found.trial.asked
     return f"{named(found.waiting)}: {trial.how_to(found.waiting, asked + found.patience) if asked else 'it waits'}"
+
+
+def looked(found: Watched) -> Text:
+    """What the monitor said last, and when."""
+    said = f"{found.as_of:%Y-%m-%d %H:%M}Z {'; '.join(found.says)}"
+    return Text(said, style="red" if found.harm else "")
+
+
+def watched(found: Watched) -> RenderableType:
+    """What the monitor saw, a line for each thing that it looked at, and what came of it."""
+    rows = [(one.name, Text(one.status, style=SIGNAL[one.status]), one.says) for one in found.signals]
+    return Group(*(Text(line, style="red" if found.harm else "") for line in found.says), table("", "", "", rows=rows))
 
 
 def doing(found: Status) -> str | Text:
@@ -228,6 +244,7 @@ def explained(told: Explained) -> RenderableType:
         *([("answer", trial.said(told.trial.answer))] if told.trial.answer else []),
         *([("canary", trial.shown(told.trial.canary))] if told.trial.canary else []),
         *(("moved", moved(move)) for move in told.moves),
+        *([("did harm", g.tags[HARM])] if HARM in g.tags else []),
     ]
     decision = Verdict(g.verdict, g.reason, tuple(told.findings))
     return Group(Text(f"generation {g.generation}", style="bold"), table("", "", rows=facts), Text(), verdict(decision))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flows import journal, lock
+from flows import evidence, journal, lock
 from flywheel.data import dataset
 from flywheel.errors import DataError, RegistryError
 from flywheel.integrations.mlflow_glance import Glance, glance
@@ -16,6 +16,7 @@ from flywheel.sources.inbox import Inbox
 from flywheel.sources.inbox_reading import Account, account
 from flywheel.sources.spool import Spool
 from flywheel.trial import Trial
+from flywheel.watched import Watched
 from flywheel.workspace import Workspace
 
 UP = "up.json"
@@ -48,6 +49,7 @@ class Status:
     up: dict[str, Any] | None = None
     next_turn: datetime | None = None
     snapshot: dict[str, Any] | None = None
+    watched: Watched | None = None
     growth: float | None = None
     asks_at: float = field(default=0.0)
 
@@ -86,6 +88,7 @@ def status(ws: Workspace) -> Status:
         up=up,
         next_turn=ws.config.schedule.next("turn", datetime.now(UTC)) if up else None,
         snapshot=_snapshot(ws),
+        watched=evidence.kept(ws, Watched),
         growth=None if rows == float("inf") else rows,
         asks_at=ws.config.schedule.growth,
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console, opened, progress, say
+from flows.commands.terminal import AsOf, Json, console, instant, opened, out, progress, say
 
 commands = typer.Typer()
 
@@ -40,8 +40,18 @@ def up(
 
 
 @commands.command()
+def monitor(as_of: AsOf = None, as_json: Json = False) -> None:
+    """Say whether the champion does harm; where it does and [monitor] lets it, go back to the one before."""
+    ws = opened()
+    from flows import run, show
+
+    found = run.monitor(ws, instant(as_of))
+    out(as_json, found, lambda: console().print(show.watched(found)))
+
+
+@commands.command()
 def deploy(pool: Annotated[str, typer.Option(help="The process work pool; made if there is none.")] = "local") -> None:
-    """Register collect, turn and backfill with Prefect, for the workers of a pool to run."""
+    """Register collect, turn, monitor and backfill with Prefect, for the workers of a pool to run."""
     ws = opened()
     from flows import registering
 

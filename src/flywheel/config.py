@@ -32,6 +32,7 @@ from flywheel.sections import (
     Train,
     WindowsConfig,
 )
+from flywheel.watched import Monitor, masked
 
 FILE = "flywheel.toml"
 AFTER_THE_EXAM = {"canary", "canary_margin", "canary_timeout", "approval", "approval_timeout"}
@@ -54,6 +55,7 @@ class Config(Section):
     gate: Gate = Gate()
     serve: Serve | None = Field(None, description="how to answer people; without it nobody is served")
     schedule: Schedule = Schedule()
+    monitor: Monitor = Monitor()
     commit_data: bool = Field(False, description="commit data.dvc to git after every turn that closed a window")
     max_quarantined: float = Field(
         0.2, gt=0, le=1, description="share of a window's rows that may be quarantined before it is blocked"
@@ -128,19 +130,20 @@ class Config(Section):
 
     @property
     def told(self) -> "Config":
-        """The same for everybody to read: without the passwords in its URLs."""
+        """The same for everybody to read: without the passwords in its URLs, and with what tells people cut short."""
         values = self.model_dump()
         for section in ("source", "inbox", "registry"):
             if values[section]:
                 values[section]["url"] = re.sub(r"(://[^:/@]*):.*@", r"\1@", values[section]["url"])
+        values["monitor"]["notify"] = tuple(map(masked, self.monitor.notify))
         return Config.model_validate(values)
 
     def fingerprint(self, *sections: str) -> str:
         """A short hash of the named sections: equal configs, equal hash.
 
-        If none is named, of all but the schedule and what comes after the exam: neither changes what is decided in it.
+        If none is named, of all but schedule, monitor and what comes after the exam, which change nothing in it.
         """
-        left_out: dict[str, Any] = {"schedule": True, "gate": AFTER_THE_EXAM}
+        left_out: dict[str, Any] = {"schedule": True, "monitor": True, "gate": AFTER_THE_EXAM}
         chosen = self.model_dump_json(include=set(sections) if sections else None, exclude=left_out)
         return hashlib.sha256(chosen.encode()).hexdigest()[:12]
 

@@ -34,14 +34,15 @@ class Schedule(Section):
     collect: Every = Field(timedelta(hours=1), description="how often windows are closed")
     turn: Every = Field(DAY, description="how often the wheel turns")
     at: At = Field(time(3), description="when in its day the turn falls, as 03:00 UTC")
+    monitor: Every = Field(timedelta(hours=1), description="how often it is seen whether the champion does harm")
     growth: float = Field(
         0.2, ge=0, description="and it turns when training rows grew by this share since the last generation; 0: not"
     )
 
     def anchor(self, name: str) -> datetime:
-        """An instant at which a deployment is due: a turn at `at`, others on the hour."""
-        day = datetime(2026, 1, 1, tzinfo=UTC)
-        return day + timedelta(hours=self.at.hour, minutes=self.at.minute) if name == "turn" else day
+        """An instant at which a deployment is due: a turn at `at`, the monitor at half past, others on the hour."""
+        hour, minute = (self.at.hour, self.at.minute) if name == "turn" else (0, 30 if name == "monitor" else 0)
+        return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
 
     def every(self, name: str) -> timedelta | None:
         """How often a deployment is due; None where that is left to people.

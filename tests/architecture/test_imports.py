@@ -25,6 +25,7 @@ GROUND = {
     "sections",
     "segments",
     "trial",
+    "watched",
     "windows",
 }
 ARCS = {"data", "learn", "measure", "serve"}
@@ -88,6 +89,7 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.measure.spread", "flywheel.measure.forecast"),
     ("flywheel.measure.spread", "flywheel.measure.laws"),
     ("flywheel.measure.staleness", "flywheel.learn.metrics"),
+    ("flywheel.measure.watch", "flywheel.measure.sequences"),
     ("flywheel.measure.worth", "flywheel.measure.curves"),
     ("flywheel.measure.worth", "flywheel.measure.forecast"),
     ("flywheel.serve.access", "flywheel.serve.refusals"),
@@ -142,6 +144,7 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
 }
 OWNERS = {  # a library, and the modules that may import it
     "prefect": ["flows.*", "flywheel.integrations.prefect_*"],
+    "apprise": ["flywheel.integrations.apprise_*"],
     "mlflow": ["flywheel.integrations.mlflow_*"],
     "dvc": ["flywheel.integrations.dvc_*"],
     "dvc_data": ["flywheel.integrations.dvc_*"],

@@ -64,6 +64,18 @@ def bodies(connection: sa.Connection, before: int, last: int) -> Iterator[list[b
         yield list(page)
 
 
+def newest(connection: sa.Connection) -> int:
+    """The `seq` of the newest decision; 0 before there is one."""
+    return connection.execute(sa.select(sa.func.max(DECISIONS.c.seq))).scalar_one() or 0
+
+
+def newest_decisions(connection: sa.Connection, after: int, most: int) -> list[Decision]:
+    """The newest decisions after a `seq`, at most so many, the newest first; without those that were forgotten."""
+    table = DECISIONS.c
+    those = sa.select(table.body).where(table.seq > after, table.body.is_not(None)).order_by(table.seq.desc())
+    return [_decode(body) for body in connection.execute(those.limit(most)).scalars()]
+
+
 def decided(connection: sa.Connection, before: Cut, now: Cut) -> Iterator[list[tuple[int, Decision]]]:
     """The decisions of a delivery with their `seq`, in pages: those that came late, then the others by time.
 
