@@ -10,6 +10,7 @@ FlywheelError                 exit 1
 └── BusyError                 exit 75  another process holds the workspace
 """
 
+from functools import partial
 from typing import ClassVar
 
 
@@ -33,6 +34,10 @@ class FlywheelError(Exception):
         lines += [f"  why:   {why}"] if why else []
         lines += [f"  next:  {next}"] if next else []
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        """Whole, wherever it was raised."""
+        return partial(type(self), self.what, where=self.where, why=self.why, next=self.next), ()
 
 
 class ConfigError(FlywheelError):

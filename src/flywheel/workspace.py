@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flywheel import config as settings
 from flywheel.config import Config
 from flywheel.records import LedgerLine
+from flywheel.windows import Windows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,10 +135,7 @@ class Workspace:
     @property
     def reader(self) -> "Callable[[int, list[str]], pa.Table]":
         """Gives some columns of a closed window, by the window's index; and since when its late rows are known."""
-        from flywheel.data import dataset
-
-        grid = self.config.windows.grid
-        return lambda window, columns: dataset.read_window(self.data, grid.name(window), columns, maybe=["known_since"])
+        return partial(_read, self.data, self.config.windows.grid)
 
     def _no_rows(self) -> "pd.DataFrame":
         import pandas as pd
@@ -145,3 +143,9 @@ class Workspace:
         from flywheel.schema import row_schema
 
         return pd.DataFrame(columns=row_schema(self.config).names)
+
+
+def _read(data: Path, grid: Windows, window: int, columns: list[str]) -> "pa.Table":
+    from flywheel.data import dataset
+
+    return dataset.read_window(data, grid.name(window), columns, maybe=["known_since"])

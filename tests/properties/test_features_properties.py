@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flywheel.config import Config, parse
 from flywheel.learn.features import Spec
+from flywheel.learn.parted import fold, look, tally
 from flywheel.learn.state import advance
 from flywheel.segments import Segments
 
@@ -201,3 +202,21 @@ def test_promise_2_nothing_from_the_future(windows, extra, where):
         if w < 100 + where + lag:
             rows = len(before[w])
             assert before[w][:, columns].tobytes() == after[w][:rows, columns].tobytes()
+
+
+@given(windows=history, cut=st.integers(1, 7))
+@settings(max_examples=60, deadline=None)
+def test_in_three_steps_come_the_same_bits_as_in_one(windows, cut):
+    spec, lag = Spec(config()), config().windows.grid.lag
+    whole = tables(windows)
+    with TemporaryDirectory() as one, TemporaryDirectory() as two:
+        at_once = build(spec, Path(one), whole, at_once=True)
+        parted: dict[int, np.ndarray] = {}
+        tallies = {w: tally(spec, table) for w, table in whole.items()}
+        for run in filter(None, (list(whole)[:cut], list(whole)[cut:])):
+            store = Segments(Path(two), spec.tables, keep=lag, chain=str)
+            asked = {w: [w - lag] for w in run}
+            held = {w: {at: made} for w, at, made in fold(store, spec, {w: tallies[w] for w in run}, asked)}
+            parted |= {w: look(spec, w, whole[w], w - lag, held[w]) for w in run}
+    for w in whole:
+        assert parted[w].tobytes() == at_once[w].tobytes()

@@ -1,4 +1,7 @@
+import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from flywheel.config import parse
-from flywheel.errors import DataError, IntegrityError
-from flywheel.learn import custom, matrix
+from flywheel.errors import ConfigError, DataError, IntegrityError
+from flywheel.learn import custom, matrix, parted
 from flywheel.learn.features import Spec
 from flywheel.learn.matrix import Cache, Recipe
 from flywheel.schema import NAME, NOTHING, TIME
@@ -65,18 +68,19 @@ def tables():
 def cache(folder: Path, tables, *, own="", **features):
     recipe = Recipe(Spec(config(**features)), custom.from_text(own))
     chain = {w: f"data up to {w}" for w in tables}
-    return Cache(folder, recipe, chain, lambda window, columns: select(tables[window], columns))
+    return Cache(folder, recipe, chain, partial(select, tables))
 
 
-def select(table, columns):
+def select(tables, window, columns):
+    table = tables[window]
     if missing := set(columns) - set(table.column_names):
         raise DataError(f"no column {missing}")
     return table.select(columns)
 
 
-def built(folder, tables, **options):
+def built(folder, tables, advance=None, **options):
     made = cache(folder, tables, **options)
-    made.build(list(tables))
+    made.build(list(tables), advance=advance)
     return {w: made.load(w).tobytes() for w in tables}
 
 
@@ -255,7 +259,7 @@ def test_a_turn_a_week_serves_from_states_that_are_still_kept(tmp_path, tables, 
     """Seven days' windows are closed at once, and half their rows were served from the state of the week before."""
     many = served(at_their_end({w: rows(w % 6) for w in range(29)}), lambda w: [w // 7 * 7 - LAG - 6])
     built(tmp_path, {w: many[w] for w in range(22)})
-    monkeypatch.setattr(Cache, "_fresh_store", None)
+    monkeypatch.setattr(Cache, "forget", None)
     built(tmp_path, many)
 
 
@@ -317,3 +321,61 @@ def test_a_state_is_known_for_as_long_as_it_is_kept_apart_however_it_was_built(t
     assert made.known(oldest).window == oldest
     with pytest.raises(LookupError, match="not kept apart"):
         made.known(oldest - 1)
+
+
+def in_steps(times=None):
+    """Every step as another process does it: what it is told has been written down and read again."""
+    times = {} if times is None else times
+
+    def spread(work, items):
+        told = [pickle.loads(pickle.dumps((work, item))) for item in items]
+        for work, item in told:
+            times[work.func.__name__] = times.get(work.func.__name__, 0) + 1
+            yield pickle.loads(pickle.dumps(work(item)))
+
+    return partial(parted.advance, spread)
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.npy")}
+
+
+OWN = "def young(rows): return (rows['age'] < 0).astype(float)\n"
+
+
+@pytest.mark.parametrize("block_rows", [60, 10_000_000])
+def test_in_steps_come_the_same_files_as_in_one_process(tmp_path, monkeypatch, block_rows):
+    monkeypatch.setattr(matrix, "BLOCK_ROWS", block_rows)
+    many = served(at_their_end({w: rows(w % 6) for w in range(16)}), lambda w: [w - LAG - 1, None, max(w - LAG - 9, 0)])
+    whole = built(tmp_path / "one", many, own=OWN)
+    assert built(tmp_path / "steps", many, in_steps(), own=OWN) == whole
+    assert files(tmp_path / "steps") == files(tmp_path / "one")
+    assert not (tmp_path / "steps" / "parted").exists()
+
+
+def test_in_steps_a_turn_a_window_touches_that_window(tmp_path):
+    many = {w: rows(w % 6) for w in range(12)}
+    whole = built(tmp_path / "one", many)
+    times = {}
+    for newest in range(1, 13):
+        built(tmp_path / "steps", {w: many[w] for w in range(newest)}, in_steps(times))
+    assert {w: cache(tmp_path / "steps", many).load(w).tobytes() for w in many} == whole
+    assert times == {"_tally": 12, "_fold": 12, "_look": 12}
+
+
+def test_in_steps_damaged_counters_are_made_again(tmp_path, tables):
+    made = cache(tmp_path, tables)
+    made.build([4], advance=in_steps())
+    for path in (tmp_path / "state").rglob("counter2*.npy"):
+        path.write_bytes(b"x" * path.stat().st_size)
+    for path in (tmp_path / "features").iterdir():
+        path.unlink()
+    made.build([4, 5], advance=in_steps())
+    assert made.load(5).tobytes() == built(tmp_path / "other", tables)[5]
+    assert made.known() is not None
+
+
+def test_a_worker_of_another_version_is_refused(tmp_path, tables):
+    part = replace(parted.Part.of(cache(tmp_path, tables)), recipe="another")
+    with pytest.raises(ConfigError, match="another version of Flywheel"):
+        part.open({})

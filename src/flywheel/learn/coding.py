@@ -17,6 +17,7 @@ from flywheel.segments import Keys, hash_names
 
 Codes = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
+Tally = tuple[Codes, Floats, Floats]
 DENSE_PAIRS = 1 << 20  # pairs possible in a window, and in a block, up to which they are numbered by a table
 DENSE_BLOCK = 1 << 26
 
@@ -187,9 +188,13 @@ def _renumber(codes: list[npt.NDArray[Any]], size: int) -> tuple[npt.NDArray[np.
     return seen, [position[window] for window in codes]
 
 
-def tally(places: Places, labels: Floats, labelled: npt.NDArray[np.bool_]) -> tuple[Codes, Floats, Floats]:
+def tally(coded: Coded, position: int, labels: Floats, labelled: npt.NDArray[np.bool_]) -> Tally:
     """What a window's labelled rows say of its keys: which of `distinct` have one, their number, their label sums."""
+    places = coded.windows[position]
     place = places.place
+    if coded.offsets is not None:
+        lengths = np.diff(coded.offsets[position])
+        labels, labelled = np.repeat(labels, lengths), np.repeat(labelled, lengths)
     if not labelled.all():
         place, labels = place[labelled], labels[labelled]
     size = len(places.distinct)

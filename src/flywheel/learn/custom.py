@@ -28,6 +28,10 @@ class Custom:
     fingerprint: str
     text: str = ""
 
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        """Between processes travels the text."""
+        return from_text, (self.text,)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The columns they make, in the order of the file."""

@@ -6,10 +6,12 @@ name is not believed and made again.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +19,13 @@ import xxhash
 
 from flywheel.config import Config
 from flywheel.errors import DataError, IntegrityError
-from flywheel.learn import coding, custom, features, state
+from flywheel.learn import block, coding, custom, features, state
 from flywheel.learn.custom import Custom
 from flywheel.learn.features import Matrix, Spec, States
 from flywheel.segments import MANIFEST, Entries, Keys, Segments, as_bytes
 
 Read = Callable[[int, list[str]], pa.Table]
+Advance = Callable[..., Any]  # does for a cache what `Cache.advance` does
 BLOCK_ROWS = 10_000_000  # rows whose keys are held in memory at once: about 16 bytes each per counter
 TURN_WINDOWS = 7  # a wheel turned weekly with daily windows serves from a state so much older
 
@@ -47,7 +50,7 @@ class Recipe:
     @cached_property
     def fingerprint(self) -> str:
         """A short hash of the config, the code and the functions that make the columns."""
-        code = b"".join(Path(str(module.__file__)).read_bytes() for module in (coding, features, state, custom))
+        code = b"".join(Path(str(module.__file__)).read_bytes() for module in (block, coding, features, state, custom))
         config = self.spec.config.fingerprint("contract", "attributes", "windows", "features")
         return hashlib.sha256(b"\0".join([code, config.encode(), self.custom.fingerprint.encode()])).hexdigest()[:12]
 
@@ -96,17 +99,24 @@ class Cache:
     read: Read
     _files: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def build(self, windows: list[int], progress: Callable[[int], None] = lambda _: None) -> None:
+    def build(
+        self,
+        windows: list[int],
+        progress: Callable[[int], None] = lambda _: None,
+        advance: Advance | None = None,
+    ) -> None:
         """Make the matrices of `windows` that are missing, and bring the counters up to the newest closed window.
 
-        A cache that is damaged is dropped and built again from the dataset.
+        A cache that is damaged is dropped and built again from the dataset. `advance` does it elsewhere than here.
         """
-        asked = {w: self._served_from(w) for w in windows if self._find(w) is None}
+        go = Cache.advance if advance is None else advance
         try:
-            self._advance(self._store(), asked, progress)
+            go(self, self._missing(windows), progress, fresh=False)
         except (IntegrityError, LookupError):
-            asked = {w: states for w, states in asked.items() if self._find(w) is None}
-            self._advance(self._fresh_store(asked), asked, progress)
+            go(self, self._missing(windows), progress, fresh=True)
+
+    def _missing(self, windows: list[int]) -> list[int]:
+        return [w for w in windows if self._find(w) is None]
 
     def load(self, window: int) -> Matrix:
         """The matrix of a window, float32 of shape (rows, len(recipe.names)); made again if it is damaged."""
@@ -123,7 +133,7 @@ class Cache:
 
     def vocabulary(self, upto: int) -> dict[str, int]:
         """How many names of each categorical column were known as of window `upto`: codes from there on are new."""
-        notes = self._store().notes.get(state.VOCABULARY, {})
+        notes = self.store().notes.get(state.VOCABULARY, {})
         return {name: sum(w <= upto for _, w in numbers.values()) for name, numbers in notes.items()}
 
     def known(self, at: int | None = None) -> Known | None:
@@ -133,7 +143,7 @@ class Cache:
             IntegrityError: the counters are damaged, or were replaced meanwhile.
             LookupError: the window is not folded yet, or so old that it is not kept apart any more.
         """
-        store = self._store()
+        store = self.store()
         if store.newest is None:
             if at is None:
                 return None
@@ -149,7 +159,7 @@ class Cache:
         }
         return Known(at, {name: _as_of(store, name, at) for name in store.tables}, vocabularies)
 
-    def _served_from(self, window: int) -> int | States:
+    def served_from(self, window: int) -> int | States:
         """The states that a window's rows are looked up as of."""
         grid = self.recipe.spec.config.windows.grid
         try:
@@ -160,33 +170,40 @@ class Cache:
         known = logged.is_valid().to_numpy(zero_copy_only=False)
         return features.served_from(window, grid, ts.to_numpy(), logged.fill_null(0).to_numpy(), known)
 
-    def _advance(self, store: Segments, asked: dict[int, int | States], progress: Callable[[int], None]) -> None:
-        for block in self._blocks(store, list(asked)):
-            tables = {w: self.read(w, self._columns(w in asked)) for w in block}
-            states = {w: asked[w] for w in block if w in asked}
+    def advance(self, missing: Sequence[int], progress: Callable[[int], None], *, fresh: bool) -> None:
+        """Fold every window that is not yet, and make matrices that are missing; `fresh` begins with no counters."""
+        if fresh:
+            self.forget()
+        asked = {w: self.served_from(w) for w in missing}
+        keep = self.kept({w: int(np.min(states)) for w, states in asked.items()}) if fresh else 0
+        store = self.store(keep)
+        for run in self.runs(store, missing, lambda window: self.read(window, ["label"]).num_rows):
+            tables = {w: self.read(w, self.columns(asked=w in asked)) for w in run}
+            states = {w: asked[w] for w in run if w in asked}
             for window, matrix in state.advance(store, self.recipe.spec, tables, states):
-                self._write(
-                    window,
-                    np.hstack([matrix, self._own(tables[window])]) if self.recipe.custom.names else matrix,
-                )
+                self.write(window, matrix, tables[window])
                 progress(len(matrix))
 
-    def _blocks(self, store: Segments, missing: list[int]) -> Iterator[dict[int, None]]:
-        """Runs of consecutive windows, from the first that is missing or not yet folded to the newest closed one."""
+    def todo(self, store: Segments, missing: Sequence[int]) -> list[int]:
+        """The windows from the first that is missing or not yet folded to the newest closed one."""
         newest = -(1 << 62) if store.newest is None else store.newest
-        todo = [w for w in self.chain if w > newest or (missing and w >= missing[0])]
-        block: dict[int, None] = {}
-        rows = 0
-        for window in todo:
-            block[window] = None
-            rows += self.read(window, ["label"]).num_rows
-            if rows >= BLOCK_ROWS and window > newest:
-                yield block
-                block, rows = {}, 0
-        if block:
-            yield block
+        return [w for w in self.chain if w > newest or (missing and w >= missing[0])]
 
-    def _columns(self, asked: bool) -> list[str]:
+    def runs(self, store: Segments, missing: Sequence[int], rows: Callable[[int], int]) -> Iterator[list[int]]:
+        """The same, cut where the keys of so many rows are held at once; an older window than the store's is no end."""
+        newest = -(1 << 62) if store.newest is None else store.newest
+        run: list[int] = []
+        held = 0
+        for window in self.todo(store, missing):
+            run.append(window)
+            held += rows(window)
+            if held >= BLOCK_ROWS and window > newest:
+                yield run
+                run, held = [], 0
+        if run:
+            yield run
+
+    def columns(self, *, asked: bool) -> list[str]:
         """The columns to read of a window; its own functions may ask for any that is known at the time."""
         needed = state.key_columns(self.recipe.spec)
         if not (asked and self.recipe.custom.names):
@@ -196,23 +213,28 @@ class Cache:
     def _own(self, table: pa.Table) -> Matrix:
         return self.recipe.custom.matrix(table.select(self.recipe.spec.offered).to_pandas())
 
-    def _store(self, keep: int = 0) -> Segments:
+    def store(self, keep: int = 0) -> Segments:
+        """The counters; at least `keep` windows of them are kept apart."""
         folder = self.folder / "state" / self.recipe.fingerprint
         keep = max(keep, self.recipe.spec.config.windows.grid.lag + TURN_WINDOWS)
         return Segments(folder, self.recipe.spec.tables, keep=keep, chain=self.chain.get)
 
-    def _fresh_store(self, asked: dict[int, int | States]) -> Segments:
-        """A store with nothing in it, which will keep apart the oldest state that is asked for."""
+    def forget(self) -> None:
+        """Begin the counters again with nothing in them."""
         (self.folder / "state" / self.recipe.fingerprint / MANIFEST).unlink(missing_ok=True)
-        first = min(self.chain, default=0)
-        return self._store(max((w - max(int(np.min(states)), first) for w, states in asked.items()), default=0))
 
-    def _stem(self, window: int) -> str:
+    def kept(self, oldest: dict[int, int]) -> int:
+        """How many windows to keep apart so that the oldest state that each window asks for is."""
+        first = min(self.chain, default=0)
+        return max((w - max(at, first) for w, at in oldest.items()), default=0)
+
+    def stem(self, window: int) -> str:
+        """What the files of a window are called after: its name, and the address of all that they are made from."""
         address = hashlib.sha256(f"{self.recipe.fingerprint}/{self.chain[window]}".encode()).hexdigest()[:12]
         return f"{self.recipe.spec.config.windows.grid.name(window)}-{address}"
 
     def _find(self, window: int) -> Path | None:
-        stem = self._stem(window)
+        stem = self.stem(window)
         if stem not in self._files or not self._files[stem].exists():
             self._files.clear()  # and listed again, all at once: a glob for each window costs the windows squared
             self._files.update(
@@ -220,14 +242,17 @@ class Cache:
             )
         return self._files.get(stem)
 
-    def _write(self, window: int, matrix: Matrix) -> None:
+    def write(self, window: int, matrix: Matrix, table: pa.Table) -> None:
+        """Keep the matrix of a window's rows, with its own functions' columns."""
+        if self.recipe.custom.names:
+            matrix = np.hstack([matrix, self._own(table)])
         matrix = np.ascontiguousarray(matrix)
         folder = self.folder / "features"
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{self._stem(window)}.partial"
+        partial = folder / f"{self.stem(window)}.{secrets.token_hex(4)}.partial"  # two workers may make the same
         with partial.open("wb") as stream:
             np.save(stream, matrix)
-        partial.replace(folder / f"{self._stem(window)}-{_checksum(matrix)}.npy")
+        partial.replace(folder / f"{self.stem(window)}-{_checksum(matrix)}.npy")
 
 
 def _as_of(store: Segments, table: str, at: int) -> tuple[Keys, Entries]:
