@@ -7,7 +7,7 @@ from typing import Literal
 
 from prefect import flow
 
-from flows import correcting, deciding, rehearsing
+from flows import correcting, deciding, rehearsing, spreading
 from flows import turn as turning
 from flows.correcting import Ahead, UnfinishedError
 from flows.lock import locked
@@ -78,7 +78,7 @@ def backfill(  # noqa: PLR0913 -- each is a field of the form in the Prefect UI
         return _windows(ws, span, reprocess, max_active, now=now, wait=wait)
     if dry_run and stage == "generations":
         return steps(ws, parse_duration(every), start, end, now)
-    with locked(ws.cache, "backfill", wait=wait):
+    with locked(ws.cache, "backfill", wait=wait), spreading.spreading(ws.config.compute):
         if stage == "features":
             return features(ws, span, afresh=reprocess == "all", dry_run=dry_run)
         if recipe is not None:
@@ -105,7 +105,7 @@ def features(
         rows += more
         tell("features", rows)
 
-    cache.build([grid.parse(line.window) for line in lines], count)
+    spreading.build(cache, [grid.parse(line.window) for line in lines], count)
     return [Redone(line.window, "built", line.rows, line.rows) for line in lines]
 
 

@@ -231,7 +231,12 @@ def _generation(
         run_id=run_id,
         turn_id=turn.turn_id,
         trigger=turn.trigger,
-        tags={"recipe": ws.recipe.fingerprint, "matrix_hash": trained.matrix_hash, "rounds": str(trained.rounds)},
+        tags={
+            "recipe": ws.recipe.fingerprint,
+            "matrix_hash": trained.matrix_hash,
+            "rounds": str(trained.rounds),
+            "parts": str(trained.parts),
+        },
     )
 
 

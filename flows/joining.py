@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from flows import evidence, learning, retraining, trials
+from flows import evidence, fitting, retraining, trials
 from flows.lock import locked
 from flows.progress import listening
 from flows.retraining import Panel, Sample
@@ -102,7 +102,7 @@ def _trial(ws: Workspace, planned: Plan, users: float, cache: Cache, everybody: 
     drawn = tuple(Sample(planned.train, users=users) for _ in range(trials.SEEDS))
     assert everybody.users is not None
     at = retraining.among(pd.Series(everybody.users), COHORT)
-    matrix = np.vstack([learning.batch(ws, cache, name).load() for name in planned.exam])
+    matrix = np.vstack([fitting.batch(ws, cache, name).load() for name in planned.exam])
     requests = None if everybody.requests is None else everybody.requests[at]
     return Trial(ws, drawn, cache, {EXAM: Panel(everybody.labels[at], everybody.users[at], requests, matrix[at])})
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from flows import fitting, spreading
 from flows.failpoints import failpoint
+from flows.fitting import fit_together
 from flows.interrupts import deferred
 from flows.progress import tell
 from flywheel.data import dataset, validate
@@ -22,7 +24,7 @@ from flywheel.learn import baseline, evaluate, metrics, train
 from flywheel.learn.features import Matrix
 from flywheel.learn.matrix import Cache, Recipe
 from flywheel.learn.plan import Plan
-from flywheel.learn.train import Batch, Columns, Trained
+from flywheel.learn.train import Columns, Trained
 from flywheel.records import Comparison, Evaluation
 from flywheel.schema import REJECTED
 from flywheel.workspace import Workspace
@@ -81,11 +83,18 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
         tell("features", rows)
         failpoint("features:mid")
 
-    cache.build(windows, count)
+    spreading.build(cache, windows, count)
     failpoint("features:after")
     recipe = ws.recipe
     columns = Columns(recipe.names, recipe.types, cache.vocabulary(grid.parse(plan.train[-1])))
-    batches = [batch(ws, cache, name) for name in plan.train]
+    cluster = spreading.cluster()
+    trained = _fit(ws, plan, cache, columns) if cluster is None else fit_together(ws, cluster, plan.train, columns)
+    _store(folder, trained)
+    failpoint("fit:after")
+    return trained
+
+
+def _fit(ws: Workspace, plan: Plan, cache: Cache, columns: Columns) -> Trained:
     with deferred() as stop_if_asked:
 
         def grown(done: int, most: int) -> None:
@@ -93,11 +102,7 @@ def fit(ws: Workspace, plan: Plan, turn_id: str) -> Trained:
             failpoint("fit:mid")
             stop_if_asked()
 
-        kind, policy = ws.config.contract.kind, ws.config.train
-        trained = train.fit(batches, columns, kind=kind, policy=policy, progress=grown)
-    _store(folder, trained)
-    failpoint("fit:after")
-    return trained
+        return fitting.fit(ws, cache, plan.train, columns, grown)
 
 
 def guard(ws: Workspace, plan: Plan) -> None:
@@ -199,32 +204,11 @@ def _bins(labels: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> l
     return list(zip(found.predicted.tolist(), found.observed.tolist(), found.rows.tolist(), strict=True))
 
 
-def batch(ws: Workspace, cache: Cache, name: str) -> Batch:
-    """The training rows of a window: labelled, and not late."""
-    window = ws.config.windows.grid.parse(name)
-    labels, at = _labels(ws, name)
-    if at.all():
-        return Batch(name, labels.astype(np.float32), lambda: cache.load(window))
-    return Batch(name, labels[at].astype(np.float32), lambda: cache.load(window)[at])
-
-
-def usable(ws: Workspace, name: str) -> npt.NDArray[np.bool_]:
-    """Which rows of a window are training rows: labelled, and not late."""
-    return _labels(ws, name)[1]
-
-
-def _labels(ws: Workspace, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The labels of a window's rows, and which of them are training rows."""
-    table = dataset.read_window(ws.data, name, ["label", "late"])
-    labels = table.column("label").to_numpy()
-    return labels, ~np.isnan(labels) & ~table.column("late").to_numpy(zero_copy_only=False)
-
-
 def matrix_of(ws: Workspace, windows: Sequence[str], recipe: Recipe) -> Matrix:
     """The matrix of the training rows of windows, made by a recipe."""
     cache = ws.matrices(recipe)
-    cache.build([ws.config.windows.grid.parse(name) for name in windows])
-    return np.vstack([batch(ws, cache, name).load() for name in windows])
+    spreading.build(cache, [ws.config.windows.grid.parse(name) for name in windows])
+    return np.vstack([fitting.batch(ws, cache, name).load() for name in windows])
 
 
 def exam_rows(ws: Workspace, name: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from flows import deciding, learning
 from flows.learning import Scorer
 from flows.progress import listening
 from flows.run import Watch
+from flows.spreading import spreading
 from flywheel import config as settings
 from flywheel.data import dataset
 from flywheel.errors import IntegrityError
@@ -52,8 +53,9 @@ def rebuild(ws: Workspace, number: int, *, on_progress: Watch) -> Rebuilt:
         IntegrityError: its data is gone, or not what it was.
     """
     made = deciding.generation(ws, number)
-    scratch = _scratch(ws, made)
-    with on_progress() as listener, listening(listener):
+    scratch, parts = _scratch(ws, made), int(made.tags.get("parts", 1))
+    compute = ws.config.compute.model_copy(update={"engine": "dask" if parts > 1 else "local", "workers": parts})
+    with on_progress() as listener, listening(listener), spreading(compute):
         planned = plan(scratch.ledger(), scratch.config, made.as_of)
         trained = learning.fit(scratch, planned, "rebuild")
         examined = learning.examine(scratch, planned, trained, Scorer(0, scratch.recipe))

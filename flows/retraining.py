@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flows import learning
+from flows import fitting, learning
 from flywheel.data import dataset
 from flywheel.learn import train
 from flywheel.learn.features import Matrix
@@ -80,7 +80,7 @@ def pool(ws: Workspace, windows: tuple[str, ...], cache: Cache | None = None) ->
     cache = cache or ws.matrices()
     grid = ws.config.windows.grid
     cache.build([grid.parse(name) for name in windows])
-    batches = [learning.batch(ws, cache, name) for name in windows]
+    batches = [fitting.batch(ws, cache, name) for name in windows]
     recipe = cache.recipe
     if 4 * len(recipe.names) * sum(len(batch.labels) for batch in batches) <= HELD:
         batches = [Batch(batch.window, batch.labels, memory(batch.load)) for batch in batches]
@@ -145,7 +145,7 @@ def _taken(whole: Batch, at: Mask) -> Matrix:
 def _hashed(ws: Workspace, name: str, column: str) -> Hashes:
     """A number for each training row's name in a column, the same wherever the name occurs; 0 for none."""
     found = dataset.read_window(ws.data, name, [column]).column(column).to_pandas()
-    return _hashes(found[learning.usable(ws, name)])
+    return _hashes(found[fitting.usable(ws, name)])
 
 
 def _hashes(names: "pd.Series[str]") -> Hashes:

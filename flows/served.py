@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from flows import deciding
+from flows import deciding, spreading
 from flows.progress import tell
 from flywheel.data import dataset
 from flywheel.errors import IntegrityError
@@ -33,7 +33,7 @@ def compare(ws: Workspace) -> int:
     compared = 0
     for recipe in recipes:
         cache = ws.matrices(recipe)
-        cache.build([grid.parse(name) for name in fresh])
+        spreading.build(cache, [grid.parse(name) for name in fresh])
         for name in fresh:
             compared += _window(ws, recipe, name)
             tell("compare", compared)

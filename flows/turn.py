@@ -15,6 +15,7 @@ from prefect.tasks import Task
 from flows import canary, closing, deciding, inspect, learning, measuring, moving, served, valuing
 from flows.journal import tell, turning
 from flows.lock import locked
+from flows.spreading import spreading
 from flywheel.errors import BlockedError, DataError
 from flywheel.integrations.prefect_api import publish_table
 from flywheel.learn.plan import Plan, plan
@@ -113,7 +114,7 @@ def turn(
 ) -> Turned:
     """Turn the wheel once, as of an instant."""
     ws = Workspace.open(workspace)
-    with locked(ws.cache, "turn", wait=wait):
+    with locked(ws.cache, "turn", wait=wait), spreading(ws.config.compute):
         deciding.open_store(ws)  # without a registry nothing can be decided, so nothing is begun
         closed, md5 = _close(ws, as_of)
         if promote_champion:  # first, for the next challenger is examined against whoever that makes champion
@@ -132,7 +133,7 @@ def turn(
 def collect_only(workspace: Path, as_of: datetime, wait: bool | float = False) -> int:
     """Close what may be closed and bring the state up to it, without a generation; how many windows."""
     ws = Workspace.open(workspace)
-    with locked(ws.cache, "collect", wait=wait):
+    with locked(ws.cache, "collect", wait=wait), spreading(ws.config.compute):
         deciding.open_store(ws)
         closed, _ = _close(ws, as_of)
         settle(ws.root, as_of)

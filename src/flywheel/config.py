@@ -19,6 +19,7 @@ from flywheel.schedule import Schedule
 from flywheel.sections import (
     BY_THE_RANKER,
     Attributes,
+    Compute,
     Contract,
     Exam,
     Features,
@@ -56,6 +57,7 @@ class Config(Section):
     serve: Serve | None = Field(None, description="how to answer people; without it nobody is served")
     schedule: Schedule = Schedule()
     monitor: Monitor = Monitor()
+    compute: Compute = Compute()
     commit_data: bool = Field(False, description="commit data.dvc to git after every turn that closed a window")
     max_quarantined: float = Field(
         0.2, gt=0, le=1, description="share of a window's rows that may be quarantined before it is blocked"
@@ -141,9 +143,10 @@ class Config(Section):
     def fingerprint(self, *sections: str) -> str:
         """A short hash of the named sections: equal configs, equal hash.
 
-        If none is named, of all but schedule, monitor and what comes after the exam, which change nothing in it.
+        If none is named, of all but schedule, monitor, the workers and what comes after the exam: none of them changes
+        what is decided in it.
         """
-        left_out: dict[str, Any] = {"schedule": True, "monitor": True, "gate": AFTER_THE_EXAM}
+        left_out: dict[str, Any] = {"schedule": True, "monitor": True, "compute": True, "gate": AFTER_THE_EXAM}
         chosen = self.model_dump_json(include=set(sections) if sections else None, exclude=left_out)
         return hashlib.sha256(chosen.encode()).hexdigest()[:12]
 

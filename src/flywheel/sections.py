@@ -278,3 +278,13 @@ class Registry(Section):
     artifacts: str | None = Field(
         None, description="where models and plots go, such as s3://bucket/product; without it, mlruns/artifacts"
     )
+
+
+class Compute(Section):
+    """Where windows are closed, features built and models fitted; anything but "local" needs the extra `dask`."""
+
+    engine: Literal["local", "dask"] = Field("local", description="in this process, or on the workers of a cluster")
+    address: str | None = Field(
+        None, description="of a Dask scheduler, such as tcp://…:8786; without it, a cluster of processes of our own"
+    )
+    workers: int = Field(2, gt=0, description="processes of that cluster; at an address, so many fit a model together")

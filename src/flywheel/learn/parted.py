@@ -178,6 +178,8 @@ def advance(
     if fresh:
         cache.forget()
     store, part = cache.store(), Part.of(cache)
+    if not cache.todo(store, missing):
+        return
     shutil.rmtree(cache.folder / "parted", ignore_errors=True)
     (cache.folder / "parted").mkdir(parents=True)
     wanted = [Asked(w, cache.chain[w], w in missing) for w in cache.todo(store, missing)]

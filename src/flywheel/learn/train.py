@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
-import xxhash
 
-from flywheel.errors import DataError
 from flywheel.learn.features import Matrix
 from flywheel.learn.prediction import predictor
+from flywheel.learn.survey import check, hashed, survey, total, whole_hash
 from flywheel.sections import Train
-from flywheel.segments import as_bytes
 
 Labels = npt.NDArray[np.float32]
 # The tail has a base rate of its own: its log loss is least after a few trees, when its order still improves.
@@ -63,6 +61,7 @@ class Trained:
     rows: int
     matrix_hash: str
     importance: dict[str, float]
+    parts: int = 1  # processes that fitted it together: another number of them, another model within the seed's noise
 
 
 def predict(model: bytes, columns: Columns, matrix: Matrix) -> npt.NDArray[np.float64]:
@@ -82,40 +81,6 @@ def _scored(
     predict: Callable[[Matrix], npt.NDArray[np.float32]], columns: Columns, matrix: Matrix
 ) -> npt.NDArray[np.float64]:
     return predict(columns.freeze(matrix)).astype(np.float64) if len(matrix) else np.empty(0)
-
-
-def check(labels: Labels, kind: str, policy: Train) -> None:
-    """Refuse labels that nothing can be learned from.
-
-    Raises:
-        DataError: too few rows, too few of a class, or a label that is no finite number.
-    """
-    bad = int((~np.isfinite(labels)).sum())
-    if bad:
-        raise DataError(
-            f"{bad} labels are not finite numbers",
-            next="add an expectation on label to expectations/events.json",
-        )
-    if len(labels) < policy.min_rows:
-        raise DataError(
-            f"{len(labels):,} training rows are too few",
-            why=f"[train] min_rows is {policy.min_rows:,}",
-            next="flywheel status",
-        )
-    if kind == "binary":
-        positive = int((labels == 1).sum())
-        fewer = min(positive, len(labels) - positive)
-        if fewer < policy.min_per_class:
-            raise DataError(
-                f"of {len(labels):,} training rows {positive:,} have label 1",
-                why=f"[train] min_per_class is {policy.min_per_class}: nothing can be learned from one class",
-                next="flywheel status",
-            )
-    elif np.ptp(labels) == 0:
-        raise DataError(
-            f"all {len(labels):,} training rows have the label {labels[0]:g}",
-            why="nothing can be learned from one value",
-        )
 
 
 def fit(
@@ -141,43 +106,80 @@ def fit(
     Raises:
         DataError: nothing can be learned from these rows, or a feature is infinite.
     """
-    check(np.concatenate([b.labels for b in batches]) if batches else np.empty(0, np.float32), kind, policy)
-    objective, metric = OBJECTIVES[kind]
+    check(total(survey(batch.labels) for batch in batches), kind, policy)
     rows = sum(len(b.labels) for b in batches)
-    params = {
-        "nthread": min(os.cpu_count() or 1, 1 + rows // THREAD_ROWS),
+    threads = min(os.cpu_count() or 1, 1 + rows // THREAD_ROWS)
+    rounds = policy.rounds
+    if policy.early_stopping:
+        rounds = stop_at(*_split(batches, policy.tail), columns, settings(kind, policy, threads), policy, progress)
+    stream = _Stream(batches, columns)
+    model, importance = grow(stream, settings(kind, policy, threads), rounds, progress)
+    return Trained(model, columns, rounds, rows, whole_hash(stream.digests), importance)
+
+
+def fit_part(
+    head: Sequence[Batch],
+    tail: Sequence[Batch],
+    columns: Columns,
+    *,
+    kind: str,
+    policy: Train,
+    threads: int,
+) -> tuple[bytes, int, dict[str, float]]:
+    """Fit one model together with other processes, XGBoost's collective joining them; each has rows of its own.
+
+    Args:
+        head: rows of this process, none of which is among the newest of all.
+        tail: rows of this process that are.
+        columns: names and types of the columns of every batch's matrix.
+        kind: `binary` or `number`.
+        policy: the `[train]` section.
+        threads: of this process.
+
+    Returns:
+        The model, its number of trees and its importance; the same in every process.
+    """
+    params, rounds = settings(kind, policy, threads), policy.rounds
+    if policy.early_stopping:
+        rounds = stop_at(head, tail, columns, params, policy)
+    model, importance = grow(_Stream([*head, *tail], columns), params, rounds)
+    return model, rounds, importance
+
+
+def settings(kind: str, policy: Train, threads: int) -> dict[str, Any]:
+    """What XGBoost is told."""
+    objective, metric = OBJECTIVES[kind]
+    return {
+        "nthread": threads,
         **policy.params,
         "objective": objective,
         "eval_metric": metric,
         "seed": policy.seed,
         "tree_method": "hist",
     }
-    rounds = policy.rounds
-    if policy.early_stopping:
-        rounds = _stop_at(batches, columns, params, policy, progress)
-    stream = _Stream(batches, columns)
+
+
+def grow(
+    stream: "_Stream", params: dict[str, Any], rounds: int, progress: Callable[[int, int], None] = lambda *_: None
+) -> tuple[bytes, dict[str, float]]:
+    """Fit so many trees; the model, and the gain of each column, the greatest first."""
     booster = xgb.train(params, stream.quantile(params), rounds, callbacks=[_Progress(progress, rounds)])
     gain: dict[str, Any] = booster.get_score(importance_type="total_gain")
-    return Trained(
-        model=bytes(booster.save_raw("ubj")),
-        columns=columns,
-        rounds=rounds,
-        rows=rows,
-        matrix_hash=stream.digest.hexdigest(),
-        importance={name: float(gain[name]) for name in sorted(gain, key=lambda name: -gain[name])},
-    )
+    return bytes(booster.save_raw("ubj")), {n: float(gain[n]) for n in sorted(gain, key=lambda name: -gain[name])}
 
 
-def _stop_at(
-    batches: Sequence[Batch],
+def stop_at(
+    head: Sequence[Batch],
+    tail: Sequence[Batch],
     columns: Columns,
     params: dict[str, Any],
     policy: Train,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> int:
     """The number of trees with the best metric on the newest rows, when fitted on the rows before."""
-    head, tail = _split(batches, policy.tail)
-    if np.ptp(np.concatenate([b.labels for b in tail])) == 0 and params["eval_metric"] == "auc":
+    labels = np.concatenate([b.labels for b in tail])
+    ends = np.array([-labels.min(), labels.max()])
+    if xgb.collective.allreduce(ends, xgb.collective.Op.MAX).sum() == 0 and params["eval_metric"] == "auc":
         params = {**params, "eval_metric": "logloss"}  # one class has no order
     train = _Stream(head, columns).quantile(params)
     booster = xgb.train(
@@ -216,7 +218,7 @@ class _Stream(xgb.DataIter):
         self._columns = columns
         self._next = 0
         self._hashed = 0
-        self.digest = xxhash.xxh3_128()
+        self.digests: list[bytes] = []
         super().__init__()
 
     def quantile(self, params: dict[str, Any], ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
@@ -246,16 +248,8 @@ class _Stream(xgb.DataIter):
     def _load(self, batch: Batch) -> Matrix:
         matrix = self._columns.freeze(batch.load())
         if self._next == self._hashed:
-            self._check(batch, matrix)
-            self.digest.update(as_bytes(matrix))
-            self.digest.update(as_bytes(batch.labels))
+            self.digests.append(hashed(batch.window, batch.labels, matrix, self._columns.names))
         return matrix
-
-    def _check(self, batch: Batch, matrix: Matrix) -> None:
-        infinite = np.isinf(matrix).any(axis=0)
-        if infinite.any():
-            name = self._columns.names[int(np.argmax(infinite))]
-            raise DataError(f"the feature {name} is infinite", where=f"window {batch.window}", next="flywheel status")
 
 
 def _chunks(batches: Sequence[Batch]) -> list[list[Batch]]:
