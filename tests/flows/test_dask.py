@@ -3,20 +3,23 @@
 import json
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from flows import deciding, inspect, rebuilding
-from flywheel.integrations import mlflow_registry
+from flows import inspect, rebuilding, spreading
+from flywheel.errors import ConfigError
+from flywheel.sections import Compute
 from flywheel.workspace import Workspace
 from tests.flows import world
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+from flywheel.integrations import dask_cluster  # noqa: E402
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -60,16 +63,98 @@ def alone(fresh_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     return Workspace.open(ws.root)
 
 
-def test_a_turn_on_workers_makes_the_same_files(fresh: Workspace, alone: Workspace, workers) -> None:
-    ws = spread(fresh, workers)
+@pytest.fixture(scope="module")
+def together(
+    fresh_root: Path, workers: distributed.LocalCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Workspace:
+    """What workers make of it."""
+    ws = spread(world.copy(fresh_root, tmp_path_factory.mktemp("together") / "cinema"), workers)
     assert world.turn(ws, world.FIRST).status == "promoted"
-    assert made(ws) == made(alone)
-    (one,), (other,) = inspect.generations(alone), inspect.generations(ws)
+    return ws
+
+
+def test_a_turn_on_workers_makes_the_same_files(alone: Workspace, together: Workspace) -> None:
+    assert made(together) == made(alone)
+    (one,), (other,) = inspect.generations(alone), inspect.generations(together)
     assert one.turn_id == other.turn_id
     assert one.tags["matrix_hash"] == other.tags["matrix_hash"]
     assert (one.tags["parts"], other.tags["parts"]) == ("1", "2")
     assert abs(one.metrics["auc"] - other.metrics["auc"]) < 0.02
-    rebuilt = rebuilding.rebuild(ws, 1, on_progress=lambda: nullcontext(lambda *_: None))
+
+
+def test_a_generation_of_workers_is_rebuilt_in_as_many_parts(together: Workspace) -> None:
+    rebuilt = rebuilding.rebuild(together, 1, on_progress=lambda: nullcontext(lambda *_: None))
     assert rebuilt.identical, rebuilt.says
+
+
+def test_what_workers_finished_is_taken_up_by_one_process(together: Workspace, tmp_path: Path) -> None:
+    ws = world.copy(together.root, tmp_path / "cinema")
     world.amend(ws.root, compute={"engine": "local"})
     assert world.turn(ws, world.FIRST).reason == "nothing new since generation 1"
+
+
+class Killing(distributed.SchedulerPlugin):
+    """Kills the worker that is given the first of some work, as soon as it has it."""
+
+    name = "killing"
+
+    def __init__(self, cluster: distributed.LocalCluster, *works: str) -> None:
+        self.cluster, self.works, self.killed = cluster, list(works), []
+
+    def transition(self, key, start, finish, *_, **__) -> None:
+        work = next((w for w in self.works if key.startswith(w)), None)
+        if work and finish == "processing":
+            self.works.remove(work)
+            address = self.cluster.scheduler.tasks[key].processing_on.address
+            pid = next(n.pid for n in self.cluster.workers.values() if n.worker_address == address)
+            os.kill(pid, signal.SIGKILL)
+            self.killed.append(pid)
+
+
+def test_workers_that_are_killed_in_the_middle_change_nothing(
+    fresh: Workspace, together: Workspace, workers: distributed.LocalCluster
+) -> None:
+    ws = spread(fresh, workers)
+    killing = Killing(workers, "_tally", "_look", "_joined")
+    workers.scheduler.add_plugin(killing)
+    try:
+        assert world.turn(ws, world.FIRST).status == "promoted"
+    finally:
+        workers.scheduler.remove_plugin(killing.name)
+    assert len(set(killing.killed)) == 3
+    assert made(ws) == made(together)
+    assert world.ends(ws).generations[0] == world.ends(together).generations[0]
+
+
+def loses_a_part(flag: str, part: int, threads: int) -> float:
+    """Work that is joined and, the first time, loses a part while the others wait for it."""
+    from xgboost import collective
+
+    total = collective.allreduce(np.ones(1), collective.Op.SUM)
+    if part == 1 and Path(flag).exists():
+        Path(flag).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(collective.allreduce(total, collective.Op.SUM)[0])
+
+
+def test_a_fit_that_loses_a_part_begins_again(workers: distributed.LocalCluster, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    with dask_cluster.cluster(Compute(engine="dask", address=workers.scheduler_address)) as cluster:
+        assert cluster.together(partial(loses_a_part, str(flag)), [0, 1]) == 4
+    assert not flag.exists()
+
+
+def test_a_cluster_that_is_not_there_is_refused(fresh: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 1)
+    world.amend(fresh.root, compute={"engine": "dask", "address": "tcp://127.0.0.1:1"})
+    world.refused(fresh, ConfigError)
+
+
+def test_without_dask_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with (
+        pytest.raises(ConfigError, match=r"Dask is not installed[\s\S]*pip install 'flywheel\[dask\]'"),
+        spreading.spreading(Compute(engine="dask")),
+    ):
+        pass

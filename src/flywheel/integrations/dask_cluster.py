@@ -63,10 +63,9 @@ class Cluster:
                 self._done(futures, workers)
                 return futures[0].result()
             except (KilledWorker, CommClosedError, CancelledError, XGBoostError) as error:
+                self._give_up(futures, workers)
                 if not left:
                     _gone(error)
-            finally:
-                self.client.cancel(futures, force=True)
         raise AssertionError("unreachable")
 
     def _ready(self, most: int) -> list[str]:
@@ -92,6 +91,13 @@ class Cluster:
                     future.result()
             if lost := set(workers) - self._workers():
                 raise CancelledError(f"{', '.join(sorted(lost))} is gone")
+
+    def _give_up(self, futures: list[Future], workers: Sequence[str]) -> None:
+        """End the parts that wait for one that will not come: nothing but their process's end can."""
+        self.client.cancel(futures, force=True)
+        left = sorted(set(workers) & self._workers())
+        if left:
+            self.client.restart_workers(left, timeout=PATIENCE, raise_for_error=False)
 
     def _workers(self) -> set[str]:
         return set(self.client.scheduler_info(n_workers=-1)["workers"])
