@@ -46,23 +46,33 @@ MAY_IMPORT = {  # a room, and the rooms that its modules may import
 AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for these; a folder in an arc is one step
     ("flywheel.data.collect", "flywheel.data.quarantine"),
     ("flywheel.data.returning", "flywheel.data.collect"),
+    ("flywheel.learn.block", "flywheel.learn.coding"),
+    ("flywheel.learn.block", "flywheel.learn.features"),
     ("flywheel.learn.evaluate", "flywheel.learn.metrics"),
     ("flywheel.learn.gate", "flywheel.learn.figures"),
     ("flywheel.learn.gate", "flywheel.learn.history"),
     ("flywheel.learn.gate", "flywheel.learn.prior"),
     ("flywheel.learn.gate", "flywheel.learn.slices"),
     ("flywheel.learn.history", "flywheel.learn.prior"),
+    ("flywheel.learn.matrix", "flywheel.learn.block"),
     ("flywheel.learn.matrix", "flywheel.learn.coding"),
     ("flywheel.learn.matrix", "flywheel.learn.custom"),
     ("flywheel.learn.matrix", "flywheel.learn.features"),
     ("flywheel.learn.matrix", "flywheel.learn.state"),
+    ("flywheel.learn.parted", "flywheel.learn.block"),
+    ("flywheel.learn.parted", "flywheel.learn.coding"),
+    ("flywheel.learn.parted", "flywheel.learn.features"),
+    ("flywheel.learn.parted", "flywheel.learn.matrix"),
+    ("flywheel.learn.parted", "flywheel.learn.state"),
     ("flywheel.learn.slices", "flywheel.learn.figures"),
     ("flywheel.learn.slices", "flywheel.learn.prior"),
+    ("flywheel.learn.state", "flywheel.learn.block"),
     ("flywheel.learn.state", "flywheel.learn.coding"),
     ("flywheel.learn.state", "flywheel.learn.features"),
     ("flywheel.learn.prediction", "flywheel.learn.features"),
     ("flywheel.learn.train", "flywheel.learn.features"),
     ("flywheel.learn.train", "flywheel.learn.prediction"),
+    ("flywheel.learn.train", "flywheel.learn.survey"),
     ("flywheel.measure.canary", "flywheel.measure.sequences"),
     ("flywheel.measure.causes", "flywheel.measure.contrasts"),
     ("flywheel.measure.contrasts", "flywheel.learn.evaluate"),
@@ -149,7 +159,14 @@ OWNERS = {  # a library, and the modules that may import it
     "dvc": ["flywheel.integrations.dvc_*"],
     "dvc_data": ["flywheel.integrations.dvc_*"],
     "great_expectations": ["flywheel.integrations.gx_*"],
-    "xgboost": ["flywheel.learn.prediction", "flywheel.learn.train", "flywheel.integrations.mlflow_model"],
+    "xgboost": [
+        "flywheel.integrations.dask_*",
+        "flywheel.integrations.mlflow_model",
+        "flywheel.learn.prediction",
+        "flywheel.learn.train",
+    ],
+    "dask": ["flywheel.integrations.dask_*"],
+    "distributed": ["flywheel.integrations.dask_*"],
     "sqlalchemy": ["flywheel.sources.*", "flywheel.integrations.mlflow_store", "flywheel.integrations.shared_lock"],
     "fsspec": ["flywheel.sources.*"],
     "matplotlib": ["flywheel.integrations.mlflow_plots", "flywheel.measure.picture"],
@@ -232,7 +249,8 @@ def test_each_library_is_imported_by_its_owners_only() -> None:
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {line.partition(">")[0].partition("[")[0].strip() for line in project["dependencies"]}
+    lines = [*project["dependencies"], *project["optional-dependencies"]["dask"]]
+    declared = {line.partition(">")[0].partition("[")[0].strip() for line in lines}
     tops = {found.target.partition(".")[0] for found in imports() if not ours(found)}
     used = {DISTRIBUTIONS.get(name, name) for name in tops - set(sys.stdlib_module_names)}
     assert used == declared - NEVER_IMPORTED

@@ -148,7 +148,8 @@ def test_a_fit_that_loses_a_part_begins_again(workers: distributed.LocalCluster,
 def test_a_cluster_that_is_not_there_is_refused(fresh: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_cluster, "PATIENCE", 1)
     world.amend(fresh.root, compute={"engine": "dask", "address": "tcp://127.0.0.1:1"})
-    world.refused(fresh, ConfigError)
+    with pytest.raises(ConfigError, match="the Dask scheduler does not answer"):
+        world.turn(fresh, world.SECOND)
 
 
 def test_without_dask_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
