@@ -281,7 +281,7 @@ class Registry(Section):
 
 
 class Compute(Section):
-    """Where windows are closed, features built and models fitted; anything but "local" needs the extra `dask`."""
+    """Where features are built and models fitted; anything but "local" needs the extra `dask`."""
 
     engine: Literal["local", "dask"] = Field("local", description="in this process, or on the workers of a cluster")
     address: str | None = Field(
