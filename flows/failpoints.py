@@ -3,18 +3,7 @@
 import os
 import signal
 
-BACKFILL = ("redo:before", "redo:mid", "redo:after", "swap:before", "swap:mid", "swap:after")  # a turn has none of them
-TRIAL = (  # of a generation that waits or serves as canary: a turn by the gate alone has none of them
-    "wait:before",
-    "wait:after",
-    "ask:after",
-    "answer:after",
-    "canary:before",
-    "canary:mid",
-    "canary:after",
-    "judge:after",
-)
-NAMES = (
+TURN = (
     "take:before",
     "take:mid",
     "take:after",
@@ -34,10 +23,20 @@ NAMES = (
     "promote:before",
     "promote:mid",
     "promote:after",
-    "harm:after",
-    *BACKFILL,
-    *TRIAL,
 )
+BACKFILL = ("redo:before", "redo:mid", "redo:after", "swap:before", "swap:mid", "swap:after")  # a turn has none of them
+TRIAL = (  # of a generation that waits or serves as canary: a turn by the gate alone has none of them
+    "wait:before",
+    "wait:after",
+    "ask:after",
+    "answer:after",
+    "canary:before",
+    "canary:mid",
+    "canary:after",
+    "judge:after",
+)
+HARM = ("harm:after",)  # of a champion that is taken back
+NAMES = (*TURN, *BACKFILL, *TRIAL, *HARM)
 
 
 def failpoint(name: str) -> None:

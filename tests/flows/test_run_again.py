@@ -24,9 +24,7 @@ def undisturbed(turned_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "place", [name for name in failpoints.NAMES if name not in (*failpoints.BACKFILL, *failpoints.TRIAL)]
-)
+@pytest.mark.parametrize("place", failpoints.TURN)
 def test_promise_7_run_it_again(place: str, turned: Workspace, shell: Shell, undisturbed: world.Ends) -> None:
     as_of = world.closes(world.SECOND).isoformat()
     dead = shell.run(turned.root, "turn", "--as-of", as_of, env={"FLYWHEEL_FAILPOINT": place})

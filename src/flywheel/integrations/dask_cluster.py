@@ -144,7 +144,7 @@ def cluster(compute: Compute) -> Iterator[Cluster]:
         ConfigError: there is no scheduler at the address.
     """
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters is raised
-    # A cluster of processes gives up a worker that is away 15 s after it was lost, be it by then only another loss: on a
+    # A cluster of processes gives up a worker that is away 15 s after it was lost, be it by then lost once more. On a
     # busy machine, where a worker imports for longer, such clusters shrink. How long to wait is said by PATIENCE.
     ours = {"distributed.logging.distributed": "error", "distributed.deploy.lost-worker-timeout": "24h"}
     with ExitStack() as stack, dask.config.set(ours):

@@ -13,12 +13,12 @@ from flywheel.fingerprint import sync
 from flywheel.windows import Windows
 
 UNDATED = "undated"
-_MOST_BYTES = 128 << 20
+_MOST_BYTES = 64 << 20
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Buffer:
-    """Tables by window, written to `folder/<window>.<part>.parquet` when they grow past 128 MiB, and at the close."""
+    """Tables by window, written to `folder/<window>.<part>.parquet` when they grow past 64 MiB, and at the close."""
 
     def __init__(self, folder: Path, most_bytes: int = _MOST_BYTES) -> None:
         self._folder, self._most = folder, most_bytes
