@@ -163,6 +163,17 @@ def test_a_canary_whose_champion_was_moved_by_hand_ends(tried: Workspace, begun:
 
 
 @pytest.mark.slow
+def test_a_promotion_that_died_between_the_champion_and_the_canary_is_ended(tried: Workspace, begun: Begun) -> None:
+    before, store = moving.aliases(tried), deciding.open_store(tried)
+    for alias, number in (("previous", before.champion), ("champion", begun.number)):
+        mlflow_registry.point(store, alias, number)
+    collect(tried, begun.since + timedelta(days=1))
+    after = moving.aliases(tried)
+    assert (after.champion, after.previous, after.canary) == (begun.number, before.champion, 0)
+    assert mlflow_registry.canaries(store)[-1].why == "is champion"
+
+
+@pytest.mark.slow
 def test_whoever_waits_is_answered_once_or_refused_in_time(lived_weeks: Lived, shell: Shell, tmp_path: Path) -> None:
     ws, as_of = passes(lived_weeks, tmp_path, approval="person"), live.now(lived_weeks.world)
     before = deciding.champion(ws)
