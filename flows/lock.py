@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +19,9 @@ from flows.journal import Run, running, write
 from flywheel import config
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.integrations import prefect_runs
+
+if TYPE_CHECKING:
+    from flywheel.integrations.shared_lock import Server
 
 WAITING = ("turn", "backfill")  # the commands that can be told to wait
 GLANCE = 0.3  # s for which somebody may hold the lock who only looks whether it is held
@@ -78,6 +81,16 @@ def holder(cache: Path) -> tuple[Note | None, bool]:
     return (note if held or (note and "ended" not in note) else None), held
 
 
+def held_elsewhere(root: Path) -> str:
+    """Which command turns the wheel on another machine, in words; nothing if none does, or that cannot be told."""
+    shared = _shared(root)
+    if shared is None:
+        return ""
+    from flywheel.integrations import shared_lock
+
+    return shared_lock.holder(*shared)
+
+
 def is_held(path: Path) -> bool:
     """Whether a process holds a lock; to find out it is taken for a moment, which `GLANCE` allows for."""
     if not path.exists():
@@ -119,16 +132,24 @@ def demand_writable(cache: Path) -> None:
 
 def _elsewhere(root: Path, command: str, patience: float) -> AbstractContextManager[None]:
     """The lock that other machines see, where the workspace at `root` has stores on a PostgreSQL server."""
+    shared = _shared(root)
+    if shared is None:
+        return nullcontext()
+    from flywheel.integrations import shared_lock
+
+    return shared_lock.held(*shared, command, patience=patience, later=_later(command))
+
+
+def _shared(root: Path) -> "tuple[Server, str] | None":
+    """The PostgreSQL server that a workspace shares stores on, and what its lock is called there."""
     told = config.load(root) if (root / "flywheel.toml").exists() else None
     urls = [told.registry.url if told and told.registry else None, told.inbox_url if told else None]
     if told is None or urls == [None, None]:
-        return nullcontext()
+        return None
     from flywheel.integrations import shared_lock  # SQLAlchemy, for those who need it
 
     server = next((found for url in urls if url and (found := shared_lock.server(url))), None)
-    if server is None:
-        return nullcontext()
-    return shared_lock.held(server, told.product.name, command, patience=patience, later=_later(command))
+    return None if server is None else (server, told.product.name)
 
 
 def _note(run: Run) -> Note:

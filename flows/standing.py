@@ -61,6 +61,7 @@ def status(ws: Workspace) -> Status:
     spool = Spool(ws.inbox, ws.config.windows.grid)
     held, unreadable = _registry(ws)
     note, is_held = lock.holder(ws.cache)
+    elsewhere = "" if unreadable else lock.held_elsewhere(ws.root)  # no second wait for a server that is away
     lines = journal.read(ws.cache)
     up = running_up(ws)
     rows = growth(ws, held)
@@ -82,7 +83,7 @@ def status(ws: Workspace) -> Status:
         trial=held.trial,
         patience=ws.config.gate.approval_timeout,
         registry=unreadable,
-        now=lock.named(note) if is_held and note else "a command has just begun" if is_held else "",
+        now=lock.named(note) if is_held and note else "a command has just begun" if is_held else elsewhere,
         killed=lock.named(note) if note and not is_held else "",
         last_turn=journal.last(lines, "turn"),
         up=up,

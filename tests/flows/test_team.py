@@ -101,6 +101,7 @@ def test_of_two_machines_one_works_and_the_other_leaves_or_waits(
         assert busy.code == BusyError.exit_code == 75
         world.told_well(busy.err)
         assert f"flywheel {first}, process {working.pid} on {socket.gethostname()}"[:50] in busy.err
+        assert inspect.status(two).now.startswith(f"flywheel {first}, process {working.pid} on ")
         if first == "backfill":
             os.kill(working.pid, signal.SIGKILL)
             working.done()

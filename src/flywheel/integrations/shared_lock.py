@@ -36,6 +36,9 @@ _SESSION = sa.text(  # a host that is gone is found out, and an idle session is 
 )
 
 
+Server = sa.URL
+
+
 class LockLost(RegistryError):
     """The lock that machines share cannot be had from its server, or is no longer this process's."""
 
@@ -43,7 +46,7 @@ class LockLost(RegistryError):
 _LOCK: ContextVar["tuple[sa.Connection, str] | None"] = ContextVar("shared lock", default=None)
 
 
-def server(url: str) -> sa.URL | None:
+def server(url: str) -> Server | None:
     """The URL of a PostgreSQL server with the driver that is used here; None if it is another database's, or none."""
     try:
         parsed = sa.make_url(url)
@@ -54,13 +57,13 @@ def server(url: str) -> sa.URL | None:
     return parsed if parsed.get_backend_name() == "postgresql" else None
 
 
-def label(url: sa.URL) -> str:
+def label(url: Server) -> str:
     """What people call a server's database: no user, and no password."""
     return f"{url.host or url.query.get('host') or 'localhost'}/{url.database or ''}"
 
 
 @contextmanager
-def held(url: sa.URL, product: str, command: str, *, patience: float, later: str) -> Iterator[None]:
+def held(url: Server, product: str, command: str, *, patience: float, later: str) -> Iterator[None]:
     """Hold the lock of a product on a server; wait so many seconds for it, and for good if that is below 0.
 
     Raises:
@@ -99,7 +102,7 @@ def demand() -> None:
         raise _lost(connection.engine.url, "the session that held it has ended")
 
 
-def holder(url: sa.URL, product: str) -> str:
+def holder(url: Server, product: str) -> str:
     """Who holds the lock of a product now, in words; nothing if nobody does, or the server cannot be asked."""
     try:
         with _engine(url, "status").connect() as connection:
@@ -108,7 +111,7 @@ def holder(url: sa.URL, product: str) -> str:
         return ""
 
 
-def _engine(url: sa.URL, command: str) -> sa.Engine:
+def _engine(url: Server, command: str) -> sa.Engine:
     reach: dict[str, Any] = {"application_name": _name(command), "connect_timeout": 10, "tcp_user_timeout": 10_000}
     wanted = {name: value for name, value in reach.items() if name not in url.query}
     return sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", connect_args=wanted)
@@ -150,7 +153,7 @@ def _name(command: str) -> str:
     )
 
 
-def _lost(url: sa.URL, why: str) -> LockLost:
+def _lost(url: Server, why: str) -> LockLost:
     next = "run the same command again: what was finished is taken up"
     what = "the lock of the wheel was lost while it turned, and nothing was made visible since"
     return LockLost(what, where=label(url), why=why, next=next)
