@@ -17,6 +17,11 @@ def after_turn(ws: Workspace, as_of: datetime, generation: int) -> None:
     if ws.config.serve is not None:
         _try("gain", lambda: growing.gain(ws, as_of))
         _try("hazards", lambda: growing.hazards_of(ws, as_of))
+    show(ws, generation)
+
+
+def show(ws: Workspace, generation: int = 0) -> None:
+    """Write the page, and put it with a generation's run; where that fails, tell the journal."""
     _try("page", lambda: reporting.log(ws, generation) if generation else reporting.report(ws))
 
 

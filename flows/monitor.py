@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows import deciding, evidence, moving, publishing, serving, watching
+from flows import deciding, evidence, measuring, moving, publishing, serving, watching
 from flows.failpoints import failpoint
 from flows.journal import tell
 from flows.lock import locked
@@ -42,6 +42,7 @@ def monitor(workspace: Path, as_of: datetime) -> Watched:
         tell("watched", generation=found.champion, reason="; ".join(found.says))
     if _urgent(found, known) and (known is None or known.says != found.says):
         notify(ws, found.says[0], "\n".join(found.says))
+        measuring.show(ws)  # the page says it first, and no turn may come before somebody opens it
     return found
 
 

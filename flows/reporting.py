@@ -17,6 +17,7 @@ from flywheel.integrations.mlflow_store import Store
 from flywheel.measure import report as pages
 from flywheel.measure.page.known import Known
 from flywheel.records import Comparison, Finding, Generation, Interval, Slice
+from flywheel.watched import Watched
 from flywheel.workspace import Workspace
 
 NAN = float("nan")
@@ -82,6 +83,7 @@ def known(ws: Workspace) -> Known:
         exploration=kept(ws, evidence.Exploration),
         gain=kept(ws, evidence.Gain),
         hazards=kept(ws, evidence.Hazards),
+        watched=kept(ws, Watched),
     )
 
 

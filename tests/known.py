@@ -38,6 +38,7 @@ from flywheel.records import (
     Outcomes,
     Slice,
 )
+from flywheel.watched import Signal, Watched
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 AT = datetime(2026, 5, 30, 6, 0, tzinfo=UTC)
@@ -290,6 +291,30 @@ def hazards() -> Hazards:
     return Hazards(AT, found, ("One of four hazards raises an alarm: the catalogue that people see has shrunk.",))
 
 
+def watched(champion: int, **changes: Any) -> Watched:
+    """What the monitor saw of a champion: no harm, too little to compare it with its predecessor, and late windows."""
+    signals = (
+        Signal("arms", "well", None, 812, "42 of 812 new users are held back, where 5.0% should be"),
+        Signal("against the holdback", "well", around(0.061, 0.03), 2_140,
+               "0.3120 a row against 0.2510 in the holdback (+0.0310 to +0.0910)"),
+        Signal("against its predecessor", "not enough evidence", None, 12,
+               "340 users with the wheel and 12 in the holdback; it takes 25 of each"),
+        Signal("windows", "off", None, 3, "3 windows after 2026-05-23 may be closed and are not"),
+    )  # fmt: skip
+    values: dict[str, Any] = {
+        "as_of": AT,
+        "champion": champion,
+        "previous": champion - 1,
+        "since": "2026-05-12",
+        "until": "2026-05-23",
+        "rows": 18_240,
+        "signals": signals,
+        "taken_back": None,
+        "says": ("windows: 3 windows after 2026-05-23 may be closed and are not",),
+    }
+    return Watched(**values | changes)
+
+
 def full(count: int = 20, **changes: Any) -> Known:
     """Everything that a page may show."""
     made = generations(count)
@@ -315,6 +340,7 @@ def full(count: int = 20, **changes: Any) -> Known:
         "exploration": exploration(),
         "gain": gain(),
         "hazards": hazards(),
+        "watched": watched(champion),
     }
     return Known(**values | changes)
 

@@ -8,6 +8,7 @@ import msgspec
 from flywheel.errors import DataError
 from flywheel.evidence import Curve, Exploration, Gain, Hazards, Network, OffPolicy, Staleness, Why
 from flywheel.fingerprint import atomic_write
+from flywheel.watched import Watched
 
 Found = TypeVar("Found")
 PAGE = "report.html"  # in the cache
@@ -20,6 +21,7 @@ COMMANDS: dict[type, str] = {  # what finds each kind
     Exploration: "flywheel explore",
     Gain: "flywheel gain",
     Hazards: "flywheel hazards",
+    Watched: "flywheel monitor",
 }
 
 

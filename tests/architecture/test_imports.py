@@ -93,6 +93,7 @@ AMONG_THE_ARCS = {  # the steps of the arcs know nothing of each other, but for 
     ("flywheel.measure.report", "flywheel.measure.page.parts"),
     ("flywheel.measure.report", "flywheel.measure.page.people"),
     ("flywheel.measure.report", "flywheel.measure.page.quality"),
+    ("flywheel.measure.report", "flywheel.measure.page.watching"),
     ("flywheel.measure.report", "flywheel.measure.page.words"),
     ("flywheel.measure.skew", "flywheel.learn.features"),
     ("flywheel.measure.slots", "flywheel.measure.offpolicy"),

@@ -14,6 +14,7 @@ import pytest
 from flows import deciding, inspect, monitor, moving, products, serving
 from flows import turn as turning
 from flywheel.events import Candidate, Outcome, Request
+from flywheel.found import PAGE
 from flywheel.integrations import mlflow_registry
 from flywheel.integrations.prefect_api import Booting, ready
 from flywheel.watched import HARM, MONITOR, Watched
@@ -124,6 +125,7 @@ def test_harm_is_taken_back_and_stays_back(
     assert "against the holdback: " in moves[-1].why
     assert deciding.generation(ws, promoted.broken).tags[HARM] == moves[-1].why
     assert "did harm" in shell.run(ws.root, "explain", str(promoted.broken)).out
+    assert f"in place of generation {promoted.broken}" in (ws.cache / PAGE).read_text()
     visited(ws, as_of, wheel=0.5, holdback=0.5, people=40)
     seen: Watched = quiet(monitor.monitor, ws.root, as_of)
     assert seen.taken_back is not None

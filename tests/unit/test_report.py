@@ -14,11 +14,12 @@ from flywheel.measure.page.people import gain_alone, pace
 from flywheel.measure.page.quality import curve_alone
 from flywheel.measure.report import PARTS, headline, page
 from flywheel.records import Comparison, Interval, Slice
+from flywheel.watched import Signal
 from tests import known
 
 EVIL = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
 VOID = {"meta", "br"}
-MEASURED = ("curve", "why", "staleness", "network", "offpolicy", "exploration", "gain", "hazards")
+MEASURED = ("curve", "why", "staleness", "network", "offpolicy", "exploration", "gain", "hazards", "watched")
 
 
 class Reader(HTMLParser):
@@ -227,3 +228,25 @@ def test_late_rows_that_a_backfill_gave_back_are_no_leak() -> None:
     kept, gone = (page(known.bare(ledger=lines)) for lines in ((home, late), (first, late)))
     assert f"{first.late + second.late:,} late" in kept
     assert f"{first.late + second.late + 5:,} late" in gone
+
+
+def test_harm_is_said_at_the_top_and_calm_is_not() -> None:
+    signal = Signal("against the holdback", "harm", known.around(-0.09, 0.03), 900, "0.16 a row against 0.25")
+    says = ("generation 20 does harm. against the holdback: 0.16 a row against 0.25. [monitor] rollback is off",)
+    harmed = known.watched(20, signals=(signal,), says=says)
+    top = Reader(page(known.full(watched=harmed))).text.split("How it turns")[0]
+    assert says[0][1:] in top
+    calm = known.full()
+    assert calm.watched is not None
+    (said,) = calm.watched.says
+    whole = Reader(page(calm)).text
+    assert said[1:] not in whole.split("How it turns")[0]
+    assert all(one.says in whole for one in calm.watched.signals)
+
+
+def test_a_champion_that_was_moved_since_the_monitor_looked_is_said() -> None:
+    told = known.full()
+    seen = known.watched(told.champion - 1)
+    moved = f"Since then the champion was moved to {told.champion}."
+    assert moved in Reader(page(dataclasses.replace(told, watched=seen))).text
+    assert moved not in Reader(page(told)).text

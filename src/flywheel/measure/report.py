@@ -12,6 +12,7 @@ from flywheel.measure.page.markup import Markup, join, tag
 from flywheel.measure.page.parts import Part, part, style
 from flywheel.measure.page.people import factors, growth, hazards, offpolicy, pace
 from flywheel.measure.page.quality import quality
+from flywheel.measure.page.watching import warnings, watched
 from flywheel.measure.page.words import count, named, number, places, plural, portion, share
 
 TURNS: dict[Turning, str] = {
@@ -23,7 +24,7 @@ TURNS: dict[Turning, str] = {
 }
 ALONE = "default-src 'none'; style-src 'unsafe-inline'"  # whatever is in here, nothing is fetched or run
 SPANS = {1: "a day", 7: "a week", 14: "a fortnight"}
-PARTS = (verdicts, quality, growth, ledger, why, staleness, network, slices, hazards, offpolicy, lineage)
+PARTS = (verdicts, watched, quality, growth, ledger, why, staleness, network, slices, hazards, offpolicy, lineage)
 
 
 def page(known: Known) -> str:
@@ -66,9 +67,9 @@ def sentences(known: Known) -> list[str]:
     """What the top of the page says below its headline."""
     gain = known.gain
     if gain is not None:
-        return [*gain.says[1:3], *_pace(gain)]
+        return [*warnings(known), *gain.says[1:3], *_pace(gain)]
     newest = known.generations[-1:]
-    said = [*_ahead(known), *(f"The newest, generation {g.generation}: {g.reason}." for g in newest)]
+    said = [*warnings(known), *_ahead(known), *(f"The newest, generation {g.generation}: {g.reason}." for g in newest)]
     if not known.serves:
         return [*said, "Whether better models bring people back cannot be told: nobody is served by this workspace."]
     return said

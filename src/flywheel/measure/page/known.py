@@ -6,6 +6,7 @@ from datetime import datetime
 
 from flywheel.evidence import Curve, Exploration, Gain, Hazards, Network, OffPolicy, Staleness, Why
 from flywheel.records import Finding, Generation, LedgerLine, Move, Slice
+from flywheel.watched import Watched
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Known:
     exploration: Exploration | None = None
     gain: Gain | None = None
     hazards: Hazards | None = None
+    watched: Watched | None = None
 
     @property
     def serving(self) -> Generation | None:
