@@ -125,7 +125,7 @@ def usual(folder: Path, windows: int) -> Path:
 
 def matrices(root: Path, windows: int) -> Path:
     """What the turn at this many windows trained on, as Parquet files of features and labels, and its parameters."""
-    from flows import learning
+    from flows import fitting
     from flywheel.learn.plan import plan
     from flywheel.workspace import Workspace
 
@@ -134,7 +134,7 @@ def matrices(root: Path, windows: int) -> Path:
     planned = plan(ws.ledger(), ws.config, START + timedelta(days=windows))
     cache, names = ws.matrices(), ws.recipe.names
     for window in planned.train:
-        batch = learning.batch(ws, cache, window)
+        batch = fitting.batch(ws, cache, window)
         columns = dict(zip(names, batch.load().T, strict=True))
         pq.write_table(pa.table({**columns, "label": batch.labels}), folder / f"{window}.parquet")
     told = {"params": ws.config.train.params, "rounds": ws.config.train.rounds, "types": ws.recipe.types}
