@@ -1,12 +1,17 @@
 """The training rows of a generation, window by window, fitted here or by workers together."""
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import psutil  # type: ignore[import-untyped]
+from filelock import FileLock
 
 from flywheel.data import dataset
 from flywheel.learn import survey, train
@@ -17,6 +22,8 @@ from flywheel.workspace import Workspace
 
 if TYPE_CHECKING:
     from flywheel.integrations.dask_cluster import Cluster
+
+SHARE = 0.5  # of the memory that is free, which a fit may take
 
 
 def batch(ws: Workspace, cache: Cache, name: str) -> Batch:
@@ -43,13 +50,32 @@ def _labels(ws: Workspace, name: str) -> tuple[npt.NDArray[np.float64], npt.NDAr
 def fit(
     ws: Workspace, cache: Cache, windows: Sequence[str], columns: Columns, progress: Callable[[int, int], None]
 ) -> Trained:
-    """Fit on the rows of windows in this process.
+    """Fit on the rows of windows in this process, by way of the disk where memory does not hold them.
 
     Raises:
         DataError: nothing can be learned from these rows.
     """
     batches = [batch(ws, cache, name) for name in windows]
-    return train.fit(batches, columns, kind=ws.config.contract.kind, policy=ws.config.train, progress=progress)
+    policy, values = ws.config.train, sum(len(one.labels) for one in batches) * len(columns.names)
+    with _pages(ws.cache, values) as pages:
+        return train.fit(batches, columns, kind=ws.config.contract.kind, policy=policy, pages=pages, progress=progress)
+
+
+@contextmanager
+def _pages(cache: Path, values: int) -> Iterator[Path | None]:
+    """An empty folder for a fit that would take most of the memory; None for one that would not.
+
+    There is one such fit at a time, and what a killed one left is gone when the next begins.
+    """
+    if values * train.BYTES < SHARE * psutil.virtual_memory().available:
+        yield None
+        return
+    folder = cache / "pages"
+    with FileLock(cache / "pages.lock"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+        shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)

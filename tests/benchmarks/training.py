@@ -1,10 +1,10 @@
-"""Training streamed window by window, against bare XGBoost on one array in memory: time and peak memory.
+"""Training streamed window by window, into memory and into pages on disk, against bare XGBoost on one array in memory.
 
     python tests/benchmarks/training.py [rows] [rounds]        (5,000,000 and 30 without an argument)
 
-20 columns, two of them categorical, one fifth missing; 50 windows. Both fit the same number of trees with the same
-parameters, from `.npy` files on disk: one a window, loaded and verified as the cache does, or one in all. Each runs in
-a process of its own; its memory is the peak (VmHWM) less what was resident after the imports. Linux only.
+Time and peak memory. 20 columns, two of them categorical, one fifth missing; 50 windows. All fit as many trees with the
+same parameters, from `.npy` files: one a window, loaded and verified as the cache does, or one of all. Each runs
+in its own process; its memory is the peak (VmHWM) less what was resident after the imports. Linux only.
 """
 
 import os
@@ -52,7 +52,7 @@ def resident(field):
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def streamed(folder, rounds):
+def streamed(folder, rounds, pages=None):
     labels = np.load(folder / "labels.npy")
     files = sorted(folder.glob("0*.npy"))
     parts = np.array_split(labels, WINDOWS)
@@ -60,8 +60,14 @@ def streamed(folder, rounds):
         train.Batch(path.stem, part, lambda path=path: matrix._read(path))
         for path, part in zip(files, parts, strict=True)
     ]
+    policy = Train(rounds=rounds, early_stopping=0)
     columns = train.Columns(NAMES, TYPES, dict.fromkeys(NAMES[-2:], CATEGORIES))
-    return train.fit(batches, columns, kind="binary", policy=Train(rounds=rounds, early_stopping=0)).model
+    return train.fit(batches, columns, kind="binary", policy=policy, pages=pages).model
+
+
+def paged(folder, rounds):
+    with tempfile.TemporaryDirectory(dir=folder) as pages:
+        return streamed(folder, rounds, Path(pages))
 
 
 def bare(folder, rounds):
@@ -81,13 +87,13 @@ def run(how, folder, rounds):
     """In a process of its own: seconds and MB."""
     before = resident("VmRSS")
     began = time.perf_counter()
-    {"streamed": streamed, "bare": bare}[how](folder, rounds)
+    {"streamed": streamed, "paged": paged, "bare": bare}[how](folder, rounds)
     print(time.perf_counter() - began, resident("VmHWM") - before, before)
 
 
 def main(rows=5_000_000, rounds=30):
     print(machine.describe("xgboost-cpu", "numpy"))
-    found = {"streamed": [], "bare": []}
+    found = {"streamed": [], "paged": [], "bare": []}
     with tempfile.TemporaryDirectory() as name:
         make(Path(name), rows)
         for _ in range(REPEATS):
@@ -100,14 +106,16 @@ def main(rows=5_000_000, rounds=30):
     for how, (seconds, memory, imports) in best.items():
         print(f"{how:10} {seconds:8.1f} {memory:8.0f} {imports:11.0f}")
     for what, unit, i in (("time", "s", 0), ("memory", "MB", 1)):
-        figures = {"flywheel, streamed": best["streamed"][i], "bare XGBoost, in memory": best["bare"][i]}
+        figures = {f"flywheel, {how}": best[how][i] for how in ("streamed", "paged")} | {
+            "bare XGBoost, in memory": best["bare"][i]
+        }
         machine.beside(f"training on {rows:,} × {COLUMNS}: {what}", unit, figures)
     seconds, memory, _ = best["streamed"] / best["bare"]
     return all([machine.ceiling("the time", seconds, TIME_BAR), machine.ceiling("the memory", memory, MEMORY_BAR)])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["streamed"], ["bare"]):
+    if sys.argv[1:2] in (["streamed"], ["paged"], ["bare"]):
         run(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
     else:
         sys.exit(0 if main(*(int(float(a)) for a in sys.argv[1:])) else 1)

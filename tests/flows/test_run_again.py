@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import failpoints, inspect
+from flows import failpoints, fitting, inspect
 from flywheel.data import dataset
 from flywheel.learn.matrix import Cache
 from flywheel.workspace import Workspace
@@ -105,6 +105,18 @@ def test_an_interrupt_while_xgboost_reads_its_rows_stops_the_turn(
     assert asked
     assert world.turn(turned, world.SECOND).status == "promoted"
     assert world.ends(turned) == undisturbed
+
+
+def test_a_fit_that_memory_does_not_hold_makes_the_same_generation(
+    turned: Workspace, undisturbed: world.Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "SHARE", 0)
+    left = turned.cache / "pages" / "of-a-fit-that-was-killed"
+    left.parent.mkdir()
+    left.touch()
+    assert world.turn(turned, world.SECOND).status == "promoted"
+    assert world.ends(turned) == undisturbed
+    assert not left.parent.exists()
 
 
 @pytest.mark.slow

@@ -74,10 +74,28 @@ def test_the_hash_tells_any_cell_or_label_apart_and_not_how_windows_are_put_toge
 def test_small_windows_are_handed_over_together_and_each_row_once(monkeypatch):
     batches = [batch(w, rows=10 + w) for w in range(9)]
     monkeypatch.setattr(train, "CHUNK_ROWS", 25)
-    chunks = train._chunks(batches)
+    chunks = train._chunks(batches, 25)
     assert [[b.window for b in chunk] for chunk in chunks] == [["0", "1", "2"], ["3", "4"], ["5", "6"], ["7", "8"]]
     whole = train._Stream(batches, COLUMNS).quantile({"nthread": 1})
     np.testing.assert_array_equal(whole.get_label(), np.concatenate([b.labels for b in batches]))
+
+
+def test_pages_on_disk_make_the_same_model_and_are_read(monkeypatch, tmp_path):
+    batches, policy = [batch(w, rows=400) for w in range(6)], POLICY.model_copy(update={"early_stopping": 5})
+    in_memory = fitted(batches, policy=policy)
+    monkeypatch.setattr(train, "PAGE_ROWS", 500)
+    held: list[int] = []
+    on_disk = fit(
+        batches,
+        COLUMNS,
+        kind="binary",
+        policy=policy,
+        pages=tmp_path,
+        progress=lambda *_: held.append(sum(path.stat().st_size for path in tmp_path.iterdir())),
+    )
+    assert on_disk == in_memory
+    assert min(held) > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tail_is_the_newest_rows_and_what_is_before_it_is_the_head():

@@ -1,9 +1,11 @@
 """Rows to booster: streamed window by window into a quantile matrix, seeded, stopped on the newest training rows."""
 
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ Labels = npt.NDArray[np.float32]
 # The tail has a base rate of its own: its log loss is least after a few trees, when its order still improves.
 OBJECTIVES = {"binary": ("binary:logistic", "auc"), "number": ("reg:squarederror", "rmse")}
 CHUNK_ROWS = 1 << 16  # XGBoost takes as long to look at a small batch as at one of so many rows
+PAGE_ROWS = 1 << 19  # of a page on disk: smaller ones take longer to read, and two of them are in memory
+BYTES = 6  # of memory that a fit needs for each value that it learns from, by tests/benchmarks/training.py
 THREAD_ROWS = 250_000  # a thread more for so many rows: threads wait for each other at every node of a tree
 MAX_BIN = 256  # XGBoost's own default; a matrix and the trees grown on it must agree
 
@@ -89,6 +93,7 @@ def fit(
     *,
     kind: str,
     policy: Train,
+    pages: Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Trained:
     """Fit a generation on the batches, oldest first.
@@ -101,6 +106,7 @@ def fit(
         columns: names and types of the columns of every batch's matrix.
         kind: `binary` or `number`.
         policy: the `[train]` section.
+        pages: an empty folder for what memory does not hold; None keeps all in memory. The model is the same.
         progress: called with trees done and trees at most.
 
     Raises:
@@ -111,8 +117,9 @@ def fit(
     threads = min(os.cpu_count() or 1, 1 + rows // THREAD_ROWS)
     rounds = policy.rounds
     if policy.early_stopping:
-        rounds = stop_at(*_split(batches, policy.tail), columns, settings(kind, policy, threads), policy, progress)
-    stream = _Stream(batches, columns)
+        head, tail = (_Stream(part, columns, pages) for part in _split(batches, policy.tail))
+        rounds = stop_at(head, tail, settings(kind, policy, threads), policy, progress)
+    stream = _Stream(batches, columns, pages)
     model, importance = grow(stream, settings(kind, policy, threads), rounds, progress)
     return Trained(model, columns, rounds, rows, whole_hash(stream.digests), importance)
 
@@ -141,7 +148,7 @@ def fit_part(
     """
     params, rounds = settings(kind, policy, threads), policy.rounds
     if policy.early_stopping:
-        rounds = stop_at(head, tail, columns, params, policy)
+        rounds = stop_at(_Stream(head, columns), _Stream(tail, columns), params, policy)
     model, importance = grow(_Stream([*head, *tail], columns), params, rounds)
     return model, rounds, importance
 
@@ -169,24 +176,23 @@ def grow(
 
 
 def stop_at(
-    head: Sequence[Batch],
-    tail: Sequence[Batch],
-    columns: Columns,
+    head: "_Stream",
+    tail: "_Stream",
     params: dict[str, Any],
     policy: Train,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> int:
     """The number of trees with the best metric on the newest rows, when fitted on the rows before."""
-    labels = np.concatenate([b.labels for b in tail])
+    labels = tail.labels()
     ends = np.array([-labels.min(), labels.max()])
     if xgb.collective.allreduce(ends, xgb.collective.Op.MAX).sum() == 0 and params["eval_metric"] == "auc":
         params = {**params, "eval_metric": "logloss"}  # one class has no order
-    train = _Stream(head, columns).quantile(params)
+    train = head.quantile(params)
     booster = xgb.train(
         params,
         train,
         policy.rounds,
-        evals=[(_Stream(tail, columns).quantile(params, ref=train), "tail")],
+        evals=[(tail.quantile(params, ref=train), "tail")],
         early_stopping_rounds=policy.early_stopping,
         verbose_eval=False,
         callbacks=[_Progress(progress, policy.rounds)],
@@ -211,19 +217,27 @@ def _split(batches: Sequence[Batch], share: float) -> tuple[list[Batch], list[Ba
 
 
 class _Stream(xgb.DataIter):
-    """Hands XGBoost small windows together and large ones alone, and hashes what it handed over on the first pass."""
+    """Hands XGBoost small windows together and large ones alone, and hashes what it handed over on the first pass.
 
-    def __init__(self, batches: Sequence[Batch], columns: Columns) -> None:
-        self._chunks = _chunks([b for b in batches if len(b.labels)])
+    With a folder for `pages`, XGBoost keeps there what it makes of the rows, and goes through it for each tree.
+    """
+
+    def __init__(self, batches: Sequence[Batch], columns: Columns, pages: Path | None = None) -> None:
+        self._chunks = _chunks([b for b in batches if len(b.labels)], CHUNK_ROWS if pages is None else PAGE_ROWS)
         self._columns = columns
         self._next = 0
         self._hashed = 0
         self.digests: list[bytes] = []
-        super().__init__()
+        self._kind: type[xgb.DMatrix] = xgb.QuantileDMatrix if pages is None else xgb.ExtMemQuantileDMatrix
+        super().__init__(cache_prefix=None if pages is None else str(pages / secrets.token_hex(4)))
 
-    def quantile(self, params: dict[str, Any], ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
+    def labels(self) -> Labels:
+        """The labels of all rows, shape (rows,)."""
+        return np.concatenate([batch.labels for chunk in self._chunks for batch in chunk])
+
+    def quantile(self, params: dict[str, Any], ref: xgb.DMatrix | None = None) -> xgb.DMatrix:
         """The batches as one quantile matrix, cut like `ref` where one is given."""
-        return xgb.QuantileDMatrix(self, ref=ref, max_bin=int(params.get("max_bin", MAX_BIN)), enable_categorical=True)
+        return self._kind(self, ref=ref, max_bin=int(params.get("max_bin", MAX_BIN)), enable_categorical=True)
 
     def next(self, input_data: Callable[..., None]) -> bool:
         """Hand over one chunk; False when there is none left."""
@@ -252,12 +266,12 @@ class _Stream(xgb.DataIter):
         return matrix
 
 
-def _chunks(batches: Sequence[Batch]) -> list[list[Batch]]:
-    """Neighbours put together until they have `CHUNK_ROWS` rows."""
+def _chunks(batches: Sequence[Batch], least: int) -> list[list[Batch]]:
+    """Neighbours put together until they have so many rows."""
     chunks: list[list[Batch]] = []
-    rows = CHUNK_ROWS
+    rows = least
     for batch in batches:
-        if rows >= CHUNK_ROWS:
+        if rows >= least:
             chunks.append([])
             rows = 0
         chunks[-1].append(batch)
