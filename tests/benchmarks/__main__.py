@@ -4,8 +4,9 @@
 
 NAME is one of the scripts that have peers: features, ranker, serving, ingest, training, turn. The peers that are no
 dependency of ours (DuckDB, polars) are installed in an environment of their own, `.bench/venv`, which sees the one
-that runs this. Table, picture and all that was printed are left in `.bench`. An hour in all; a few minutes with
-`--quick`, whose sizes are too small for the bars to be judged by.
+that runs this; Feast, which needs another pandas than ours, in one that sees nothing else. Table, picture and all that
+was printed are left in `.bench`. An hour in all; a few minutes with `--quick`, whose sizes are too small for the bars
+to be judged by.
 """
 
 import argparse
@@ -46,8 +47,11 @@ def environment():
         venv.create(PLACE / "venv", with_pip=True)
         seen = python.parent.parent / "lib" / f"python3.{sys.version_info.minor}" / "site-packages" / "parent.pth"
         seen.write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-        peers = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["bench"]
-        subprocess.run([python, "-m", "pip", "install", "-q", *peers], check=True)
+        groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+        subprocess.run([python, "-m", "pip", "install", "-q", *groups["bench"]], check=True)
+        venv.create(PLACE / "feast", with_pip=True)
+        alone = PLACE / "feast" / "bin" / "python"
+        subprocess.run([alone, "-m", "pip", "install", "-q", *groups["bench-feast"]], check=True)
     return python
 
 
