@@ -200,5 +200,5 @@ def _keeping(history: History, metric: str, windows: Sequence[Kept], keep: float
     return (
         f"Old rows hurt: the newest {keep:.0f} days alone, {best.rows:,} of {history.rows:,} rows, are better by "
         f"{best.gain.value:.4f} {metric} ({best.gain.low:.4f} to {best.gain.high:.4f}) than all {every:.0f} days. "
-        f"Shorten by {every - keep:.0f} days."
+        f'Shorten by {every - keep:.0f} days: newest = "{keep:.0f}d" in [train].'
     )

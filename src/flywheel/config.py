@@ -147,7 +147,7 @@ class Config(Section):
         what is decided in it.
         """
         left_out: dict[str, Any] = {"schedule": True, "monitor": True, "compute": True, "gate": AFTER_THE_EXAM}
-        chosen = self.model_dump_json(include=set(sections) if sections else None, exclude=left_out)
+        chosen = self.model_dump_json(include=set(sections) if sections else None, exclude=left_out, exclude_none=True)
         return hashlib.sha256(chosen.encode()).hexdigest()[:12]
 
 

@@ -194,6 +194,9 @@ class Train(Section):
     )
     tail: float = Field(0.1, gt=0, lt=0.5, description="share of the newest training rows that decides when to stop")
     seed: int = Field(0, description="same rows and same seed make the same model")
+    newest: Duration | None = Field(
+        None, gt=timedelta(0), description="learn only from rows so new, counted back from the exam; else from all"
+    )
     min_rows: int = Field(200, gt=0, description="fewer rows are not trained on")
     min_per_class: int = Field(20, gt=0, description="fewer rows of either class are not trained on")
     params: dict[str, float | int | str] = Field(

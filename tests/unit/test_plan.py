@@ -56,6 +56,14 @@ def test_training_stops_at_windows_closed_when_the_exam_starts():
     assert (made.train_rows, made.exam_rows) == (70, 10)
 
 
+def test_training_may_be_held_to_the_newest_rows():
+    made = plan(ledger(*[10] * 9), config(train={"newest": "4d"}), FIRST + 20 * DAY)
+    assert (days(made.train), days(made.exam)) == ([5, 6, 7], [9]), "four days before the exam begins day 5"
+    assert made.fingerprint != plan(ledger(*[10] * 9), config(), FIRST + 20 * DAY).fingerprint
+    with pytest.raises(DataError, match=r"as new as \[train\] newest = 1h asks for"):
+        plan(ledger(*[10] * 9), config(train={"newest": "1h"}), FIRST + 20 * DAY)
+
+
 def test_only_windows_closed_by_then_are_seen():
     assert days(plan(ledger(*[10] * 9), config(), FIRST + 7 * DAY).exam) == [6]
 

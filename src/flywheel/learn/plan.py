@@ -12,6 +12,7 @@ from datetime import datetime
 from flywheel.config import Config
 from flywheel.errors import DataError
 from flywheel.records import LedgerLine
+from flywheel.windows import format_duration
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ def plan(ledger: Sequence[LedgerLine], config: Config, as_of: datetime) -> Plan:
     """Part the windows closed at `as_of` into training and exam.
 
     The exam takes the newest windows until it has as many windows and rows as `[exam]` asks for, and never more
-    than half of all rows. Windows without rows count as windows and are not listed.
+    than half of all rows. Windows without rows count as windows and are not listed. Training takes what was closed when
+    the exam starts, back to `[train] newest` before it.
 
     Raises:
         DataError: nothing is left to train on, or nothing to examine on.
@@ -41,11 +43,16 @@ def plan(ledger: Sequence[LedgerLine], config: Config, as_of: datetime) -> Plan:
     if not exam:
         raise DataError(f"no closed window has a row at {as_of:%Y-%m-%d %H:%M}", next="flywheel status")
     start = grid.start(grid.parse(exam[0].window))
-    train = [line for line in closed if line.rows and grid.closes_at(grid.parse(line.window)) <= start]
+    oldest = closed[0].start if config.train.newest is None else start - config.train.newest
+    train = [
+        line
+        for line in closed
+        if line.rows and line.start >= oldest and grid.closes_at(grid.parse(line.window)) <= start
+    ]
     if not train:
         raise DataError(
             f"no rows to train on before the exam, which starts at {start:%Y-%m-%d %H:%M}",
-            why=f"of {sum(line.rows for line in closed):,} rows none was closed by then",
+            why=f"of {sum(line.rows for line in closed):,} rows none was closed by then{_and_new(config)}",
             next="flywheel status",
         )
     exam = [line for line in exam if line.rows]
@@ -58,6 +65,11 @@ def plan(ledger: Sequence[LedgerLine], config: Config, as_of: datetime) -> Plan:
         exam_rows=sum(line.rows for line in exam),
         fingerprint=hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:16],
     )
+
+
+def _and_new(config: Config) -> str:
+    newest = config.train.newest
+    return "" if newest is None else f" and as new as [train] newest = {format_duration(newest)} asks for"
 
 
 def _exam(closed: Sequence[LedgerLine], config: Config) -> list[LedgerLine]:
