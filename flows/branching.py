@@ -25,7 +25,7 @@ from flows import closing
 from flows.failpoints import failpoint
 from flywheel import parquet
 from flywheel.data import dataset
-from flywheel.fingerprint import Seen, atomic_write, sha256, sync
+from flywheel.fingerprint import Seen, atomic_write, link, sha256, sync
 from flywheel.records import LedgerLine
 from flywheel.workspace import Workspace
 
@@ -155,7 +155,7 @@ def _build(data: Path, folder: Path, changed: dict[str, LedgerLine], base: dict[
     """A whole dataset at `folder/data`: links to what stays, and to the new windows' files."""
     target = folder / "data"
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(data, target, copy_function=_link)
+    shutil.copytree(data, target, copy_function=link)
     for name, line in changed.items():
         files = [(dataset.events_path(target, name), "events.parquet")]
         if line.quarantine_sha256 != base[name].quarantine_sha256:
@@ -164,17 +164,10 @@ def _build(data: Path, folder: Path, changed: dict[str, LedgerLine], base: dict[
             path.unlink(missing_ok=True)
             if (source := folder / "new" / name / held).exists():
                 path.parent.mkdir(exist_ok=True)
-                _link(source, path)
+                link(source, path)
     (target / "ledger.parquet").unlink()
     for path in (*target.glob("*/"), target):
         sync(path)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
 
 
 def _write(path: Path, table: pa.Table) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -37,6 +38,14 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Have a file under another path as well, which shares its bytes where that can be and else has a copy."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def remove_leftovers(folder: Path) -> tuple[Path, ...]:

@@ -284,7 +284,7 @@ class Registry(Section):
 
 
 class Compute(Section):
-    """Where features are built and models fitted; anything but "local" needs the extra `dask`."""
+    """Where windows are made, features built and models fitted; anything but "local" needs the extra `dask`."""
 
     engine: Literal["local", "dask"] = Field("local", description="in this process, or on the workers of a cluster")
     address: str | None = Field(

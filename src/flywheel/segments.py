@@ -110,7 +110,7 @@ class Segments:
             if not len(pending):
                 break
             stored, values = self._open(segment)
-            place, hit = _find(stored, wanted)
+            place, hit = find(stored, wanted)
             entries[pending[hit]] = _joined(wanted[hit], values[place[hit]], entries.dtype)
             found[pending[hit]] = True
             pending, wanted = pending[~hit], wanted[~hit]
@@ -239,8 +239,8 @@ def _octets(entries: Entries) -> Bytes:
     return np.ascontiguousarray(entries).view(np.uint8).reshape(len(entries), entries.dtype.itemsize)
 
 
-def _find(stored: Keys, wanted: Keys) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Where each wanted key would stand among the stored, and whether it does."""
+def find(stored: Keys, wanted: Keys) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Where each wanted key would stand among the stored, which ascend, and whether it does."""
     place = np.searchsorted(stored, wanted)
     place[place == len(stored)] = 0
     return place, stored[place] == wanted if len(stored) else np.zeros(len(wanted), dtype=bool)
@@ -248,7 +248,7 @@ def _find(stored: Keys, wanted: Keys) -> tuple[npt.NDArray[np.intp], npt.NDArray
 
 def _merged(older: tuple[Keys, Entries], newer: tuple[Keys, Entries]) -> tuple[Keys, Entries]:
     """Both, ascending; what the newer one says of a key replaces what the older one said."""
-    stays = ~_find(newer[0], older[0])[1]
+    stays = ~find(newer[0], older[0])[1]
     place = np.searchsorted(older[0][stays], newer[0]) + np.arange(len(newer[0]))
     from_older = np.ones(int(stays.sum()) + len(newer[0]), dtype=bool)
     from_older[place] = False

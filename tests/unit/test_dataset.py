@@ -152,6 +152,18 @@ def test_a_crash_before_the_ledger_line_is_healed_by_the_rerun(data):
     dataset.verify_windows(data, dataset.read_ledger(data), Seen(data / "seen"))
 
 
+def test_a_window_made_elsewhere_takes_its_place_with_no_more_than_it_has(data, tmp_path):
+    made, again = tmp_path / "made", tmp_path / "again"
+    dataset.write_window(made, "2024-01-01", rows(3), rejected(2))
+    dataset.place_window(data, "2024-01-01", made)
+    assert dataset.read_window(data, "2024-01-01").equals(rows(3))
+    assert dataset.read_quarantine(data, "2024-01-01").equals(rejected(2))
+    dataset.write_window(again, "2024-01-01", rows(5), rejected(0))
+    dataset.place_window(data, "2024-01-01", again)
+    assert dataset.read_window(data, "2024-01-01").equals(rows(5))
+    assert dataset.read_quarantine(data, "2024-01-01") is None
+
+
 def test_sweep_removes_what_a_crash_left_and_nothing_else(data):
     close(data, 0, bad=1)
     dataset.write_window(data, "2024-01-02", rows(3), rejected(2))

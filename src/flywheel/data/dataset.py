@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from flywheel import parquet
 from flywheel.errors import IntegrityError
-from flywheel.fingerprint import Seen, atomic_write, remove_leftovers, sha256, verify_all
+from flywheel.fingerprint import Seen, atomic_write, link, remove_leftovers, sha256, verify_all
 from flywheel.records import LedgerLine, Outcomes
 from flywheel.schema import TIME
 
@@ -65,6 +66,17 @@ def write_window(data: Path, window: str, rows: pa.Table, quarantined: pa.Table)
         return events_hash, None
     known = (closed.quarantine_sha256 or "no file") if closed else None
     return events_hash, _write(quarantine, quarantined, known)
+
+
+def place_window(data: Path, window: str, made: Path) -> None:
+    """Bring in the files of a window that is to be closed, which `write_window` wrote under `made`."""
+    for where in (events_path, quarantine_path):
+        source, target = where(made, window), where(data, window)
+        if not source.exists():
+            target.unlink(missing_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, partial(link, source))
 
 
 def append(data: Path, line: LedgerLine) -> tuple[LedgerLine, ...]:

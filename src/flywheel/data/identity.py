@@ -1,6 +1,6 @@
 """Which event ids the dataset holds already, and how many users: indices of hashes, kept beside it and rebuildable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.errors import IntegrityError
-from flywheel.segments import MANIFEST, Segments, entry_type, hash_names
+from flywheel.segments import MANIFEST, Keys, Segments, entry_type, find, hash_names
 
 TABLE = "ids"
 USERS = "users"
@@ -51,10 +51,19 @@ class Ids:
             held[place] = pc.is_in(encoded.dictionary.take(pa.array(place)), value_set=self._read(int(window)))
         return pa.array(held[encoded.indices.to_numpy()])
 
-    def add(self, window: int, address: str) -> None:
-        """Take up a window that has just been closed, now that the dataset's address is `address`."""
+    def add(self, window: int, address: str, held: Keys | None = None) -> None:
+        """Take up a window that has just been closed, now that the dataset's address is `address`.
+
+        Its ids are read, unless `held` has their `hashes`.
+        """
         self._chain[window] = address
+        if held is not None:
+            self._put(window, held)
         self._catch_up()
+
+    def heal(self) -> None:
+        """Make the index again if any of it is damaged, for those who only read it."""
+        self.known(pa.chunked_array([[""]]))  # no event has this id, so all of the index is asked
 
     def _open(self, *, fresh: bool = False) -> Segments:
         if fresh:
@@ -67,10 +76,40 @@ class Ids:
     def _catch_up(self) -> None:
         newest = self._store.newest
         for window in [w for w in self._chain if newest is None or w > newest]:
-            hashes = np.unique(hash_names(self._read(window).to_pylist()))
-            entries = np.zeros(len(hashes), dtype=self._store.tables[TABLE])
-            entries["key"], entries["window"] = hashes, window
-            self._store.put([(window, {TABLE: entries})])
+            self._put(window, hashes(self._read(window)))
+
+    def _put(self, window: int, held: Keys) -> None:
+        entries = np.zeros(len(held), dtype=self._store.tables[TABLE])
+        entries["key"], entries["window"] = held, window
+        self._store.put([(window, {TABLE: entries})])
+
+
+def hashes(ids: pa.ChunkedArray) -> Keys:
+    """The hashes of the ids, each once, ascending."""
+    return np.unique(hash_names(ids.to_pylist()))
+
+
+def repeated(brought: Sequence[Keys], read: Read) -> list[list[str]]:
+    """For each of some windows in order, the ids that it brings and one before it holds, sorted.
+
+    Two ids may have one hash: then there may be ids among them that the window does not bring.
+
+    Args:
+        brought: for each window, the `hashes` of the ids that it was offered.
+        read: the ids that a window holds of those, by its place among them.
+    """
+    keys, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *brought]), return_counts=True)
+    shared = keys[counts > 1]
+    held: dict[int, set[str]] = {}
+    found = []
+    for window, mine in enumerate(brought):
+        common = mine[find(shared, mine)[1]]
+        found.append(sorted(name for key in common.tolist() for name in held.get(key, ())))
+        names = read(window).to_pylist() if len(common) else []
+        hashed = hash_names(names)
+        for place in np.flatnonzero(find(shared, hashed)[1]):
+            held.setdefault(int(hashed[place]), set()).add(names[place])
+    return found
 
 
 class Users:
