@@ -1,29 +1,38 @@
-"""Events become closed windows: take deliveries, then close what may be closed, one window after the other."""
+"""Events become closed windows: take deliveries, then close what may be closed, one window after the other.
 
-import hashlib
+Where there are workers they make the windows (`closing_together`); here each is given its place, in order.
+"""
+
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flows import closing_together, judging, spreading
 from flows.failpoints import failpoint
+from flows.judging import Offered
 from flows.progress import tell
-from flywheel.data import collect, dataset, validate
-from flywheel.data.collect import Collected, Counts
+from flywheel.data import dataset
+from flywheel.data.collect import Counts
 from flywheel.data.identity import Ids
 from flywheel.errors import BlockedError
 from flywheel.fingerprint import Seen
-from flywheel.integrations import dvc_data, gx_suites
-from flywheel.records import LedgerLine, Outcomes, SuiteResult
+from flywheel.integrations import dvc_data
+from flywheel.records import LedgerLine, Outcomes
+from flywheel.segments import Keys
 from flywheel.sources import attributes
 from flywheel.sources.files import NoFileError
 from flywheel.sources.locate import locate
 from flywheel.sources.spool import Spool, Taken
 from flywheel.workspace import Workspace
 
-DOORS = ("events.json", "rows.json")
+if TYPE_CHECKING:
+    from flywheel.integrations.dask_cluster import Cluster
+
+WINDOWS_A_WORKER = 8  # made before the first of them is closed: what a kill costs, and whose ids are compared at once
 
 
 def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
@@ -66,42 +75,6 @@ def _refused(delivery: Taken, rejected: pa.Table) -> BlockedError:
     )
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A window's rows after validation: those that are good, those that are not, and the count of all."""
-
-    good: pa.Table
-    quarantined: pa.Table
-    counts: Counts
-
-
-def judge(ws: Workspace, name: str, collected: Collected) -> Judged:
-    """Have the suites judge what a window collected.
-
-    Raises:
-        BlockedError: one stands in the way of its closing.
-    """
-    validation = validate.validate(
-        collected.rows,
-        examine(ws, collected.rows),
-        refused=collected.rejected,
-        max_quarantined=ws.config.max_quarantined,
-    )
-    validate.demand_open(name, validation)
-    return Judged(
-        validation.good,
-        collect.quarantine(collected, validation.reasons, ws.config),
-        collect.ledger(collected, validation.reasons),
-    )
-
-
-def rules(ws: Workspace) -> str:
-    """The fingerprint of all that decides what becomes of an event: contract, windows, attributes, suites."""
-    told = [ws.config.fingerprint("contract", "attributes", "windows", "max_quarantined").encode()]
-    told += [(ws.expectations / door).read_bytes() for door in DOORS]
-    return hashlib.sha256(b"\0".join(told)).hexdigest()[:12]
-
-
 @dataclass
 class Closing:
     """The closing of one window after the other: what is read once for all of them."""
@@ -119,11 +92,9 @@ class Closing:
         ledger = ws.ledger()
         dataset.sweep(ws.data)
         dataset.verify_windows(ws.data, ledger, Seen(ws.cache / "seen.json"))
-        chain = {grid.parse(name): address for name, address in dataset.chain(ledger).items()}
-        reader = ws.reader
-        ids = Ids(ws.cache / "ids", chain, lambda window: reader(window, ["event_id"]).column("event_id"))
         tables = [attributes.read_attributes(spec, ws.root) for spec in ws.config.attributes]
-        return cls(ws, Spool(ws.inbox, grid), ids, tables, ledger)
+        closing_together.end(ws)  # what a killed run left
+        return cls(ws, Spool(ws.inbox, grid), judging.ids(ws, ws.cache / "ids", ledger), tables, ledger)
 
     @property
     def consumed(self) -> frozenset[str]:
@@ -148,37 +119,67 @@ class Closing:
         Raises:
             BlockedError: a suite stands in the way; nothing is written.
         """
-        ws, grid = self.ws, self.ws.config.windows.grid
-        name = grid.name(window)
-        consumed = self.consumed
-        events = (*self.spool.shards(window, consumed), *self.spool.late(window, consumed))
-        refused = self.spool.rejected(window, consumed)
-        collected = collect.close(
+        (offered,) = self._offered([window])
+        judged = judging.judge(
+            self.ws,
             window,
-            ws.config,
-            events=self.spool.read_events(events, ws.config),
-            rejected=self.spool.read_rejected(refused),
+            events=self.spool.read_events(offered.events, self.ws.config),
+            rejected=self.spool.read_rejected(offered.rejected),
             known=self.ids.known,
             attributes=self.tables,
         )
-        judged = judge(ws, name, collected)
         failpoint("close:before")
-        sha_events, sha_quarantine = dataset.write_window(ws.data, name, judged.good, judged.quarantined)
+        name = self.ws.config.windows.grid.name(window)
+        sha256 = dataset.write_window(self.ws.data, name, judged.good, judged.quarantined)
+        return self._closed(offered, judged.counts, sha256, judging.rules(self.ws))
+
+    def close_together(self, windows: Sequence[int], cluster: "Cluster") -> Iterator[LedgerLine]:
+        """Close windows as `close` would one after the other, made by workers some at a time.
+
+        Raises:
+            BlockedError: a suite stands in the way; those before it are closed.
+        """
+        some = WINDOWS_A_WORKER * cluster.parts
+        for first in range(0, len(windows), some):
+            offered = list(self._offered(windows[first : first + some]))
+            self.ids.heal()
+            part = closing_together.Part.begin(self.ws, self.tables)
+            for one, made in zip(offered, closing_together.make(cluster.spread, part, offered), strict=True):
+                if isinstance(made, Exception):
+                    raise made
+                failpoint("close:before")
+                dataset.place_window(self.ws.data, self.ws.config.windows.grid.name(one.window), made.folder)
+                yield self._closed(one, made.counts, made.sha256, made.rules, made.ids)
+
+    def _offered(self, windows: Iterable[int]) -> Iterator[Offered]:
+        """What each of these windows is closed from, the next ones to close."""
+        consumed = self.consumed
+        for window in windows:
+            events = (*self.spool.shards(window, consumed), *self.spool.late(window, consumed))
+            rejected = self.spool.rejected(window, consumed)
+            yield Offered(window, events, rejected)
+            consumed |= {*events, *rejected}
+
+    def _closed(
+        self, offered: Offered, counts: Counts, sha256: tuple[str, str | None], rules: str, ids: Keys | None = None
+    ) -> LedgerLine:
+        """Close a window whose files are written."""
         failpoint("close:mid")
+        grid, name = self.ws.config.windows.grid, self.ws.config.windows.grid.name(offered.window)
         line = LedgerLine(
             window=name,
-            start=grid.start(window),
-            end=grid.end(window),
-            **asdict(judged.counts),
-            events_sha256=sha_events,
-            quarantine_sha256=sha_quarantine,
-            shards=tuple(sorted((*events, *refused))),
+            start=grid.start(offered.window),
+            end=grid.end(offered.window),
+            **asdict(counts),
+            events_sha256=sha256[0],
+            quarantine_sha256=sha256[1],
+            shards=tuple(sorted((*offered.events, *offered.rejected))),
             outcomes=self._settled(name),
-            rules=rules(ws),
+            rules=rules,
         )
-        self.ledger = dataset.append(ws.data, line)
+        self.ledger = dataset.append(self.ws.data, line)
         failpoint("close:after")
-        self.ids.add(window, dataset.fingerprint(self.ledger))
+        self.ids.add(offered.window, dataset.fingerprint(self.ledger), ids)
         self.spool.forget(frozenset(line.shards))
         return line
 
@@ -202,10 +203,15 @@ def close(ws: Workspace, as_of: datetime) -> list[LedgerLine]:
     """
     closing = Closing.begin(ws)
     pending = closing.pending(as_of)
+    cluster = spreading.cluster() if len(pending) > 1 else None
+    lines = map(closing.close, pending) if cluster is None else closing.close_together(pending, cluster)
     closed = []
-    for done, window in enumerate(pending, start=1):
-        closed.append(closing.close(window))
-        tell("close", done, len(pending))
+    try:
+        for line in lines:
+            closed.append(line)
+            tell("close", len(closed), len(pending))
+    finally:
+        closing_together.end(ws)
     return closed
 
 
@@ -225,9 +231,3 @@ def push(ws: Workspace) -> str:
     if said.startswith("unpushed"):
         logging.getLogger("flywheel").warning("the data is not on its remote yet, %s; the next turn tries again", said)
     return said
-
-
-def examine(ws: Workspace, rows: pa.Table) -> list[SuiteResult]:
-    """What each suite at the doors says of a window's rows."""
-    frame = rows.to_pandas()
-    return [gx_suites.run(gx_suites.read(ws.expectations / door), frame) for door in DOORS]

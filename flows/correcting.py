@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows import branching, closing, deciding, rewriting
+from flows import branching, closing, deciding, judging, rewriting
 from flows.lock import locked
 from flows.reclosing import UNKNOWN
 from flows.rewriting import Redone, Reprocess
@@ -60,7 +60,7 @@ def correct(ws: Workspace, span: Span, reprocess: Reprocess, most: int, *, now: 
     Raises:
         BusyError: another backfill runs, or a turn, and `wait` was not asked for. At the end it waits for a turn.
     """
-    asked = f"{span} {reprocess} {closing.rules(ws)}"
+    asked = f"{span} {reprocess} {judging.rules(ws)}"
     with locked(branching.root_of(ws), "backfill", wait=wait):
         with locked(ws.cache, "backfill", wait=wait):
             closed = _close(ws, span[1] or now, now) if reprocess == "missing" else []

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows import branching, closing
+from flows import branching, judging
 from flows.branching import Branch
 from flywheel import parquet
-from flywheel.data import collect, dataset, returning
+from flywheel.data import dataset, returning
 from flywheel.data.identity import Ids
 from flywheel.records import LedgerLine
 from flywheel.sources import again, attributes
@@ -76,8 +76,7 @@ def recloser(making: Making, windows: Sequence[int]) -> Callable[[int], object]:
         for window, names in now.items():
             shards.setdefault(window, []).extend(names)
     tables = [attributes.read_attributes(spec, ws.root) for spec in ws.config.attributes]
-    chain = {grid.parse(name): address for name, address in dataset.chain(branch.base).items()}
-    ids = Ids(branch.folder / "ids", chain, lambda window: ws.reader(window, ["event_id"]).column("event_id"))
+    ids = judging.ids(ws, branch.folder / "ids", branch.base)
     return partial(_reclose, making, spool, shards, (ids, tables))
 
 
@@ -92,14 +91,7 @@ def _reclose(
     events = spool.read_events(sorted(n for n in names if "/rejected/" not in n), ws.config)
     rejected = spool.read_rejected(sorted(n for n in names if "/rejected/" in n))
     with making.suites:  # neither the index nor Great Expectations was made for threads
-        collected = collect.close(
-            window,
-            ws.config,
-            events=events,
-            rejected=rejected,
-            known=partial(ids.known, before=window),
-            attributes=tables,
-        )
-        judged = closing.judge(ws, line.window, collected)
-    made = replace(line, **asdict(judged.counts), returned=0, rules=closing.rules(ws))
+        before = partial(ids.known, before=window)
+        judged = judging.judge(ws, window, events=events, rejected=rejected, known=before, attributes=tables)
+    made = replace(line, **asdict(judged.counts), returned=0, rules=judging.rules(ws))
     branching.keep(folder, made, judged.good, judged.quarantined)

@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows import branching, closing
+from flows import branching, judging
 from flows.branching import Branch
 from flows.failpoints import failpoint
 from flows.progress import tell
@@ -71,7 +71,7 @@ def choose(
         return {line.window: "failed last time" for line in within if line.window in recorded(ws)["failed"]}
     if reprocess == "missing":
         return {}
-    today, waiting = closing.rules(ws), unreturned(ws, ledger)
+    today, waiting = judging.rules(ws), unreturned(ws, ledger)
     reasons = {x.window: RULES if x.rules and x.rules != today else waiting.get(x.window, "") for x in within}
     return {window: why for window, why in reasons.items() if why}
 
@@ -209,7 +209,7 @@ def _good(making: Making, name: str, rows: pa.Table, given: pa.Table) -> pa.Tabl
     with making.suites:
         said = validate.validate(
             both,
-            closing.examine(making.ws, both.drop_columns([KNOWN_SINCE.name])),
+            judging.examine(making.ws, both.drop_columns([KNOWN_SINCE.name])),
             refused=REJECTED.empty_table(),
             max_quarantined=making.ws.config.max_quarantined,
         )

@@ -3,19 +3,26 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from flows import inspect, rebuilding, spreading
-from flywheel.errors import ConfigError
+from flows import closing, closing_together, inspect, rebuilding, spreading
+from flows.judging import Offered
+from flywheel.errors import BlockedError, ConfigError
+from flywheel.records import LedgerLine
 from flywheel.sections import Compute
 from flywheel.workspace import Workspace
 from tests.flows import world
+from tests.flows.shell import ROOT
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 from flywheel.integrations import dask_cluster  # noqa: E402
@@ -115,15 +122,164 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(
     fresh: Workspace, together: Workspace, workers: distributed.LocalCluster
 ) -> None:
     ws = spread(fresh, workers)
-    killing = Killing(workers, "_tally", "_look", "_joined")
+    killing = Killing(workers, "_close", "_compare", "_tally", "_look", "_joined")
     workers.scheduler.add_plugin(killing)
     try:
         assert world.turn(ws, world.FIRST).status == "promoted"
     finally:
         workers.scheduler.remove_plugin(killing.name)
-    assert len(set(killing.killed)) == 3
+    assert len(set(killing.killed)) == 5
     assert made(ws) == made(together)
     assert world.ends(ws).generations[0] == world.ends(together).generations[0]
+
+
+UNIQUE = {"type": "expect_compound_columns_to_be_unique", "kwargs": {"column_list": ["request", "item"]}}
+MOST = {"type": "expect_table_row_count_to_be_between", "kwargs": {"max_value": 1000}}
+ITEMS = {"url": "items.csv", "key": "item", "column": "item_id", "numeric": ["year"], "lists": {"tags": "|"}}
+
+
+def guarded(ws: Workspace) -> Workspace:
+    """With attributes, with rows that may not clash in request and item, and with at most 1,000 of them a window."""
+    lines = ["item_id,year,tags", *(f"i{number:04},{1990 + number},a|t{number % 3}" for number in range(20))]
+    (ws.root / "items.csv").write_text("\n".join(lines), encoding="utf-8")
+    suite = ws.expectations / "rows.json"
+    held = json.loads(suite.read_text(encoding="utf-8"))
+    demands = [{**demand, "severity": "critical"} for demand in (UNIQUE, MOST)]
+    suite.write_text(json.dumps({**held, "expectations": [*held["expectations"], *demands]}), encoding="utf-8")
+    return world.rewrite(ws.root, {**ws.config.model_dump(mode="json", exclude_none=True), "attributes": [ITEMS]})
+
+
+def window(number: int) -> pa.Table:
+    return world.days(3 * number, 3 * number + 3)
+
+
+def row(number: int, name: str, request: str) -> pa.Table:
+    """A row of a window like its first one, but for id and request."""
+    return world.put(window(number).slice(0, 1), event_id=[name], request_id=[request])
+
+
+def moved(rows: pa.Table, number: int) -> pa.Table:
+    """The rows, dated in another window."""
+    (first,) = window(number).slice(0, 1).to_pylist()
+    return world.put(rows, ts=first["ts"], watched_ts=first["watched_ts"])
+
+
+def close(ws: Workspace, count: int) -> list[LedgerLine] | BlockedError:
+    """What comes of closing so many windows where the workspace says."""
+    at = world.closes(count)
+    closing.take(ws, at, world.closes(12))
+    with spreading.spreading(ws.config.compute):
+        try:
+            return closing.close(ws, at)
+        except BlockedError as error:
+            return error
+
+
+def left(ws: Workspace) -> list[str]:
+    """What of the inbox no window has consumed."""
+    return sorted(str(path.relative_to(ws.inbox)) for path in ws.inbox.rglob("*.parquet"))
+
+
+class Both:
+    """A workspace twice: windows of one are closed here, those of the other by workers."""
+
+    def __init__(self, ws: Workspace, workers: distributed.LocalCluster, folder: Path) -> None:
+        self.here = world.copy(ws.root, folder / "here" / "cinema")
+        self.there = spread(world.copy(ws.root, folder / "there" / "cinema"), workers)
+
+    def deliver(self, table: pa.Table, name: str = "more.csv") -> None:
+        for ws in (self.here, self.there):
+            world.deliver(ws, table, name)
+
+    def close(self, count: int) -> list[LedgerLine] | BlockedError:
+        """What comes of it and what it leaves, which is the same."""
+        here, there = close(self.here, count), close(self.there, count)
+        assert str(there) == str(here)
+        assert made(self.there) == made(self.here)
+        assert left(self.there) == left(self.here)
+        assert not (self.there.cache / "closing").exists()
+        return there
+
+
+@pytest.fixture
+def both(fresh: Workspace, workers: distributed.LocalCluster, tmp_path: Path) -> Both:
+    return Both(guarded(fresh), workers, tmp_path)
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_ids_sent_again_for_another_window_are_told_by_workers_as_well(
+    both: Both, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is a duplicate where an earlier window kept its id, which hangs on what clashed there, and so on."""
+    monkeypatch.setattr(closing, "WINDOWS_A_WORKER", at_once)
+    old = window(0)
+    sent = [
+        row(1, old["event_id"][0].as_py(), "r1"),  # a duplicate,
+        row(1, "kept", "r1"),  # so this one does not clash with it,
+        row(2, "kept", "r2"),  # so this one is a duplicate
+        *(row(1, name, "r3") for name in ("clashed", "other")),  # both quarantined,
+        row(3, "clashed", "r4"),  # so this one is new
+        row(3, "kept", "r5"),
+        moved(old, 5),  # so many that the window were blocked, were they no duplicates
+    ]
+    both.deliver(pa.concat_tables(sent))
+    lines = both.close(8)
+    assert isinstance(lines, list)
+    assert [line.duplicate for line in lines] == [0, 1, 1, 1, 0, old.num_rows, 0, 0]
+    assert [line.quarantined for line in lines] == [0, 2, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_blocked_window_stops_workers_as_well(both: Both) -> None:
+    more = world.put(window(0), event_id=[f"more {number}" for number in range(window(0).num_rows)])
+    both.deliver(pa.concat_tables([moved(more, 3), row(5, "more 1", "r1")]))
+    blocked = both.close(8)
+    assert "window 2026-01-14 is blocked" in str(blocked)
+    assert [line.window for line in both.there.ledger()] == ["2026-01-05", "2026-01-08", "2026-01-11"]
+    for ws in (both.here, both.there):
+        suite = ws.expectations / "rows.json"
+        suite.write_text(suite.read_text(encoding="utf-8").replace("1000", "2000"), encoding="utf-8")
+    lines = both.close(8)
+    assert isinstance(lines, list)
+    assert [line.duplicate for line in lines] == [0, 0, 1, 0, 0]
+
+
+def test_late_rows_join_the_next_window_by_workers_as_well(both: Both) -> None:
+    both.close(3)
+    late = [row(0, "late", "r1"), window(1), row(4, "late", "r2"), row(3, window(2)["event_id"][5].as_py(), "r3")]
+    both.deliver(pa.concat_tables(late))
+    lines = both.close(8)
+    assert isinstance(lines, list)
+    assert [line.late for line in lines] == [1, 0, 0, 0, 0]
+    assert [line.duplicate for line in lines] == [window(1).num_rows + 1, 1, 0, 0, 0]
+
+
+def test_a_driver_that_is_killed_while_it_closes_changes_nothing(both: Both) -> None:
+    at = world.closes(8)
+    closing.take(both.there, at, world.closes(12))
+    program = (
+        "import sys; from pathlib import Path; from flows import closing, spreading; from tests.flows import world;"
+        "from flywheel.workspace import Workspace; ws = Workspace.open(Path(sys.argv[1]));\n"
+        "with spreading.spreading(ws.config.compute): closing.close(ws, world.closes(8))"
+    )
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(both.there.root)],
+        env=os.environ | {"PYTHONPATH": path, "FLYWHEEL_FAILPOINT": "close:mid"},
+        check=False,
+    )
+    assert killed.returncode == 137
+    assert len(list((both.there.data / "events").iterdir())) == 1
+    assert len(list((both.there.cache / "closing").glob("*/*/events"))) == 8
+    both.close(8)
+
+
+def test_a_worker_with_other_code_makes_no_window(both: Both) -> None:
+    at = world.closes(8)
+    closing.take(both.there, at, world.closes(12))
+    part = replace(closing_together.Part.begin(both.there, []), code="other")
+    (told,) = closing_together.make(map, part, [Offered(0, (), ())])
+    assert isinstance(told, ConfigError)
+    assert "a worker runs another version of Flywheel" in str(told)
 
 
 def loses_a_part(flag: str, part: int, threads: int) -> float:

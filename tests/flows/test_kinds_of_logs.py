@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 import pytest
 
 from flows import inspect, starting
-from flywheel.data import dataset
+from flywheel.data import collect, dataset
 from flywheel.errors import ConfigError, SourceError
 from flywheel.integrations.prefect_api import Booting, ready
 from flywheel.records import Generation
+from flywheel.sources import attributes
 from flywheel.workspace import Workspace
 from tests.flows import world
 from tests.flows.shell import Shell
@@ -168,10 +169,10 @@ def test_an_attribute_table_joins_as_windows_close(tmp_path: Path) -> None:
     }
     write(root / "items.csv", [*items, items[0]])
     with pytest.raises(SourceError, match=r"items\.csv has id 'i0' twice") as caught:
-        world.turning.closing.collect._joined(
+        collect._joined(
             dataset.read_window(ws.data, ws.ledger()[0].window, ["item"]),
             ws.config.attributes[0],
-            world.turning.closing.attributes.read_attributes(ws.config.attributes[0], root),
+            attributes.read_attributes(ws.config.attributes[0], root),
         )
     world.told_well(f"flywheel: {caught.value}\n")
 
