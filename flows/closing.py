@@ -88,13 +88,14 @@ class Closing:
     @classmethod
     def begin(cls, ws: Workspace) -> "Closing":
         """Verify the dataset, and read what every window needs."""
-        grid = ws.config.windows.grid
         ledger = ws.ledger()
         dataset.sweep(ws.data)
         dataset.verify_windows(ws.data, ledger, Seen(ws.cache / "seen.json"))
         tables = [attributes.read_attributes(spec, ws.root) for spec in ws.config.attributes]
-        closing_together.end(ws)  # what a killed run left
-        return cls(ws, Spool(ws.inbox, grid), judging.ids(ws, ws.cache / "ids", ledger), tables, ledger)
+        spool = Spool(ws.inbox, ws.config.windows.grid)
+        closing_together.end(ws)  # what a killed run left, and the shards of the window that it had just closed
+        spool.forget(frozenset(shard for line in ledger[-1:] for shard in line.shards))
+        return cls(ws, spool, judging.ids(ws, ws.cache / "ids", ledger), tables, ledger)
 
     @property
     def consumed(self) -> frozenset[str]:

@@ -37,6 +37,7 @@ def test_promise_7_run_it_again(place: str, turned: Workspace, shell: Shell, und
     assert world.ends(turned) == undisturbed
     assert not list(turned.root.rglob("*.flywheel-tmp"))
     assert not list((turned.inbox / "shards").glob(".*"))
+    assert not consumed(turned)
     assert world.turn(turned, world.SECOND).status == "skipped"
     assert world.ends(turned) == undisturbed
 
@@ -151,6 +152,12 @@ def test_an_interrupted_backfill_resumes_where_it_stopped(fresh: Workspace, shel
     assert len({g.turn_id for g in generations}) == len(generations)
     assert inspect.status(fresh).champion == 0
     assert str(dataset.totals(fresh.ledger())) == "yield 100.0 %: 8,016 of 8,016 rows; lost nothing"
+
+
+def consumed(ws: Workspace) -> list[Path]:
+    """What is still in the inbox of that which windows have consumed."""
+    shards = [ws.inbox / "shards" / shard for line in ws.ledger() for shard in line.shards]
+    return [path for shard in shards for path in shard.parent.glob(f"{shard.name}.*parquet")]
 
 
 def wait_for(ws: Workspace, pid: int, stage: str) -> None:
