@@ -220,12 +220,13 @@ def test_ids_sent_again_for_another_window_are_told_by_workers_as_well(
         *(row(1, name, "r3") for name in ("clashed", "other")),  # both quarantined,
         row(3, "clashed", "r4"),  # so this one is new
         row(3, "kept", "r5"),
+        *(row(number, "new", "r6") for number in (2, 3)),
         moved(old, 5),  # so many that the window were blocked, were they no duplicates
     ]
     both.deliver(pa.concat_tables(sent))
     lines = both.close(8)
     assert isinstance(lines, list)
-    assert [line.duplicate for line in lines] == [0, 1, 1, 1, 0, old.num_rows, 0, 0]
+    assert [line.duplicate for line in lines] == [0, 1, 1, 2, 0, old.num_rows, 0, 0]
     assert [line.quarantined for line in lines] == [0, 2, 0, 0, 0, 0, 0, 0]
 
 
