@@ -1,11 +1,13 @@
 """Features and fit of a whole history, by a Dask cluster of 2 processes with a thread each against one with 2 threads.
 
     python tests/benchmarks/on_dask.py [million rows ...]        (20 without an argument)
+    python tests/benchmarks/on_dask.py closing [million rows]    (4 without one): the closing of its windows instead
 
 Days of 100,000 rows, zipf users and items, four counters with two half-lives each, two of them leaning on others; 50
 trees of the default depth. Each runs in a process of its own on the same closed windows, with nothing cached, and the
-cluster's start and end count. CPU is user and system, of the process and all its children. Memory is the driver's own
-peak (VmHWM), and what it was after the imports. Linux only.
+cluster's start and end count; each of its processes takes seconds to import what judges windows. CPU is user and
+system, of the process and all its children. Memory is the driver's own peak (VmHWM), and what it was after the imports.
+Linux only.
 """
 
 import json
@@ -22,8 +24,9 @@ import machine
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from flows import learning, spreading
+from flows import closing, learning, spreading, starting
 from flywheel import config
 from flywheel.data import dataset
 from flywheel.learn.plan import plan
@@ -35,6 +38,7 @@ from flywheel.workspace import Workspace
 
 DAY, START = 100_000, datetime(2024, 1, 1, tzinfo=UTC)
 BAR = 1.3
+SERIAL = 0.5
 LIVES = ["7d", "28d"]
 VALUES = {
     "product": {"name": "bench"},
@@ -55,6 +59,10 @@ VALUES = {
     "train": {"rounds": 50, "early_stopping": 0},
     "exam": {"windows": 1, "rows": 1},
 }
+
+
+def windows(millions):
+    return round(millions * 1_000_000) // DAY
 
 
 def rows(window, schema):
@@ -84,7 +92,7 @@ def make(root, millions):
     settings = config.parse(VALUES)
     (root / "flywheel.toml").write_text(render(settings), encoding="utf-8")
     ws, schema, lines = Workspace.open(root), row_schema(settings), []
-    for window in range(round(millions * 1_000_000) // DAY):
+    for window in range(windows(millions)):
         start = START + timedelta(days=window)
         name = settings.windows.grid.name(settings.windows.grid.index(start))
         sha, _ = dataset._write(dataset.events_path(ws.data, name), rows(window, schema), None), None
@@ -107,22 +115,51 @@ def run(engine, root):
         trained = learning.fit(ws, planned, "bench")
         fitted = time.perf_counter()
     ended = time.perf_counter()
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu = [one.ru_utime + one.ru_stime for one in used]
     print(
         json.dumps(
             {
                 "features": built - began,
                 "fit": fitted - built,
                 "all": ended - began,
-                "cpu": sum(cpu),
-                "driver": cpu[0],
-                "peak": resident("VmHWM"),
+                **used(),
                 "imports": before,
                 "hash": trained.matrix_hash,
             }
         )
     )
+
+
+def deliver(root, millions):
+    """A workspace with everything in its inbox and nothing closed."""
+    settings = config.parse({**VALUES, "source": {"url": "log/*.parquet"}})
+    suite = json.loads(Path(__file__).with_name("usual_suite.json").read_text(encoding="utf-8"))
+    empty = {"name": "rows", "expectations": []}
+    (root / "log").mkdir(parents=True)
+    for window in range(windows(millions)):
+        table = rows(window, row_schema(settings)).drop_columns(["label_ts", "late"])
+        names = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+        plain = pa.schema([f.with_type(pa.string()) if f.name in names else f for f in table.schema])
+        pq.write_table(table.cast(plain), root / "log" / f"{window:04}.parquet")
+    starting.create(root, settings, {"events": suite, "rows": empty, "features": empty})
+    at = START + timedelta(days=windows(millions))
+    closing.take(Workspace.open(root), at, at)
+
+
+def close(engine, root, millions):
+    """In a process of its own: close all windows; what it took."""
+    ws, began = Workspace.open(Path(root)), time.perf_counter()
+    with spreading.spreading(Compute(engine=engine, workers=2)):
+        lines = closing.close(ws, START + timedelta(days=windows(float(millions))))
+        closed = time.perf_counter()
+    told = {"close": closed - began, "all": time.perf_counter() - began, "windows": len(lines)}
+    print(json.dumps({**told, **used(), "hash": dataset.fingerprint(lines)}))
+
+
+def used():
+    """CPU seconds of all processes and of this one, and the most memory that this one had."""
+    held = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = [one.ru_utime + one.ru_stime for one in held]
+    return {"cpu": sum(cpu), "driver": cpu[0], "peak": resident("VmHWM")}
 
 
 def resident(field="VmRSS"):
@@ -140,11 +177,7 @@ def main(*sizes):
             make(Path(name), millions)
             told = {}
             for engine in ("local", "dask"):
-                command = [sys.executable, __file__, engine, name]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    raise SystemExit(done.stdout + done.stderr)
-                told[engine] = one = json.loads(done.stdout.splitlines()[-1])
+                told[engine] = one = told_by(engine, name)
                 shown = (one[k] for k in ("features", "fit", "all", "cpu", "driver", "peak", "imports"))
                 print(f"{millions:>5g} M {engine:6}" + "".join(f"{value:>11.1f}" for value in shown), flush=True)
                 shutil.rmtree(Path(name) / ".flywheel")
@@ -154,8 +187,39 @@ def main(*sizes):
     return met
 
 
+def close_either_way(millions=4.0):
+    print(machine.describe("dask", "great-expectations", "pyarrow"))
+    print(
+        f"{'':14}"
+        + "".join(f"{head:>11}" for head in ("windows", "closing s", "all s", "CPU s", "driver CPU", "driver MB"))
+    )
+    told = {}
+    with tempfile.TemporaryDirectory() as name:
+        deliver(Path(name) / "inbox", millions)
+        for engine in ("local", "dask"):
+            shutil.copytree(Path(name) / "inbox", Path(name) / engine)
+            told[engine] = one = told_by("close", engine, str(Path(name) / engine), str(millions))
+            shown = (one[k] for k in ("windows", "close", "all", "cpu", "driver", "peak"))
+            print(f"{millions:>5g} M {engine:6}" + "".join(f"{value:>11.1f}" for value in shown), flush=True)
+    assert told["local"]["hash"] == told["dask"]["hash"]
+    serial = told["dask"]["driver"] / told["local"]["driver"]
+    return machine.ceiling(f"the CPU time of the process that closes {millions:g} M rows", serial, SERIAL)
+
+
+def told_by(*words):
+    """What a run of this file says, in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stdout + done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] in (["local"], ["dask"]):
         run(sys.argv[1], sys.argv[2])
+    elif sys.argv[1:2] == ["close"]:
+        close(*sys.argv[2:])
+    elif sys.argv[1:2] == ["closing"]:
+        sys.exit(0 if close_either_way(*(float(a) for a in sys.argv[2:])) else 1)
     else:
         sys.exit(0 if main(*(float(a) for a in sys.argv[1:])) else 1)
