@@ -5,6 +5,7 @@ Where there are workers they make the windows (`closing_together`); here each is
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from flywheel.records import LedgerLine, Outcomes
 from flywheel.segments import Keys
 from flywheel.sources import attributes
 from flywheel.sources.files import NoFileError
+from flywheel.sources.inbox_source import InboxSource, demand_marks
 from flywheel.sources.locate import locate
 from flywheel.sources.spool import Spool, Taken
 from flywheel.workspace import Workspace
@@ -40,6 +42,7 @@ def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
 
     Raises:
         BlockedError: more of a delivery than may be quarantined cannot be read as the contract says; it is not taken.
+        IntegrityError: what was taken from the inbox before is not known here.
     """
     failpoint("take:before")
     grid = ws.config.windows.grid
@@ -56,6 +59,9 @@ def take(ws: Workspace, as_of: datetime, now: datetime) -> tuple[Taken, ...]:
     spool = Spool(ws.inbox, grid)
     taken: list[Taken] = []
     for source in locate(ws.config, ws.root, until=grid.watermark(as_of)):
+        if isinstance(source, InboxSource):
+            with closing(source.inbox):  # which opens again for whoever reads it
+                demand_marks(spool, consumed)
         try:
             taken += spool.take(source, ws.config, now=now, consumed=consumed, progress=progress, accept=accept)
         except NoFileError:

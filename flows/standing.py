@@ -14,6 +14,7 @@ from flywheel.records import Move
 from flywheel.schedule import grown
 from flywheel.sources.inbox import Inbox
 from flywheel.sources.inbox_reading import Account, account
+from flywheel.sources.inbox_source import demand_marks
 from flywheel.sources.spool import Spool
 from flywheel.trial import Trial
 from flywheel.watched import Watched
@@ -72,7 +73,7 @@ def status(ws: Workspace) -> Status:
         totals=dataset.totals(ledger),
         still_open=sum(spool.still_open(consumed).values()),
         waiting_rejected=spool.rejected_open(consumed),
-        outcomes=outcomes(ws, spool),
+        outcomes=outcomes(ws, spool, consumed),
         generations=held.generations,
         unfinished=held.unfinished,
         champion=held.champion,
@@ -95,14 +96,15 @@ def status(ws: Workspace) -> Status:
     )
 
 
-def outcomes(ws: Workspace, spool: Spool) -> Account | None:
+def outcomes(ws: Workspace, spool: Spool, consumed: frozenset[str]) -> Account | None:
     """What became of every outcome that ever arrived; None where nobody is served.
 
     Raises:
-        IntegrityError: it does not add up.
+        IntegrityError: it does not add up, or what was taken from the inbox is not known here.
     """
     if ws.config.serve is None:
         return None
+    demand_marks(spool, consumed)
     inbox = Inbox.open(ws.config.inbox_url, ws.root)
     try:
         return account(inbox, [taken.mark for taken in spool.deliveries()])

@@ -18,7 +18,7 @@ from flywheel.workspace import Workspace
 from tests.conftest import Postgres
 from tests.flows import world
 
-BUCKET = "wheel"
+BUCKET = "flywheel"
 
 
 @contextmanager
@@ -47,6 +47,16 @@ def bucket() -> Iterator[str]:
         boto3.client("s3").create_bucket(Bucket=BUCKET)
         yield url
     server.stop()
+
+
+def empty() -> None:
+    """Lose all that is in the bucket."""
+    import boto3
+
+    client = boto3.client("s3")
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for found in page.get("Contents", ()):
+            client.delete_object(Bucket=BUCKET, Key=found["Key"])
 
 
 def remote(ws: Workspace, endpoint: str) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from flywheel.config import Config
+from flywheel.errors import IntegrityError
 from flywheel.events import Decision
 from flywheel.sources.inbox import Inbox
 from flywheel.sources.inbox_database import reading
@@ -20,10 +21,27 @@ from flywheel.sources.readers import Progress, read_objects
 from flywheel.sources.served_rows import Slot, label_column, raw_batch, slots
 from flywheel.sources.settling import Cut, Heard, Tally, cuts, judge, orphaned
 from flywheel.sources.source import Mark, delivery_name
+from flywheel.sources.spool import Spool
 
 _ROWS = 20_000
 _UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def demand_marks(spool: Spool, consumed: Iterable[str]) -> None:
+    """Return if it is known here which deliveries the closed windows were made of.
+
+    Raises:
+        IntegrityError: it is not, and what was taken would be taken again.
+    """
+    lacking = {shard.partition("/")[0] for shard in consumed} - {taken.name for taken in spool.deliveries()}
+    if lacking:
+        raise IntegrityError(
+            f"the marks of {len(lacking):,} deliveries that closed windows were made of are not here",
+            where=str(spool.inbox / "shards"),
+            why="without them what was taken from the inbox would be taken again, and counted twice",
+            next="copy inbox/ from where the newest window was closed, or from its backup",
+        )
 
 
 @dataclass(frozen=True)

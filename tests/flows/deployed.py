@@ -1,0 +1,134 @@
+"""A team's deployment on this machine: a product that serves, with every store where deploy/compose.yaml has it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flows import starting
+from flows.demo import WEEK, World
+from flows.products import InProcess
+from flywheel.simulator.society import Habits, begin
+from flywheel.workspace import Workspace
+from tests.conftest import Postgres
+from tests.flows import live, team
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "deploy" / "README.md"
+DATABASES = ROOT / "deploy" / "databases.sql"
+STORES = ("inbox", "mlflow")
+WEEKS = 4
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A product after some weeks: its folder, its world, and a copy of each of its databases."""
+
+    root: Path
+    life: World
+    copies: dict[str, str]
+
+
+def begin_team(root: Path, endpoint: str, postgres: Postgres) -> Begun:
+    """Live some weeks until lately, with a turn after each, in shared stores; of their databases copies are left."""
+    with databases(postgres), named(postgres):
+        ws = live.build(root)
+        starting.complete(root)  # whose registry the environment names
+        team.remote(ws, endpoint)
+        product = InProcess(ws)
+        life = World(begin(live.SETTINGS, Habits(candidates=12), start=_lately(), seed=3), product)
+        life.live(1)
+        turned = []
+        for _ in range(WEEKS):
+            life.live(WEEK)
+            turned.append(live.turn(ws, life))
+            product.reload()
+        product.close()
+        assert "promoted" in {t.status for t in turned}, turned
+        return Begun(root, life, {name: _copy(postgres, name) for name in STORES})
+
+
+@contextmanager
+def again(begun: Begun, root: Path, postgres: Postgres) -> Iterator[tuple[Workspace, World]]:
+    """The same product and world, in a folder and databases of their own."""
+    shutil.copytree(begun.root, root, symlinks=True)
+    with databases(postgres, begun.copies), named(postgres):
+        ws = Workspace.open(root)
+        with closing(InProcess(ws)) as product:
+            yield ws, begun.life.fork(product)
+
+
+@contextmanager
+def databases(postgres: Postgres, templates: dict[str, str] | None = None) -> Iterator[None]:
+    """Databases by the names of the guide, empty or copies of others."""
+    lay_out(postgres)
+    for name, template in (templates or {}).items():
+        drop(postgres, name)
+        postgres.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield
+    drop(postgres, *STORES, "prefect")
+
+
+def lay_out(postgres: Postgres) -> None:
+    """Make the databases as the guide does."""
+    command = ["psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(DATABASES)]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | _reach(postgres))
+
+
+def drop(postgres: Postgres, *names: str) -> None:
+    """Lose databases."""
+    for name in names:
+        postgres.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextmanager
+def named(postgres: Postgres) -> Iterator[None]:
+    """Have the environment name the stores, as that of the containers does."""
+    with team.named(postgres.url("mlflow")), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLYWHEEL_INBOX__URL", postgres.url("inbox"))
+        yield
+
+
+def recipes(heading: str) -> list[list[str]]:
+    """The commands of the guide under a heading, block by block."""
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+    assert section is not None
+    return [[line.strip() for line in block.splitlines()] for block in re.findall(r"(?:^ {4}.*\n)+", section[1], re.M)]
+
+
+def follow(commands: list[str], ws: Path, folder: Path, postgres: Postgres) -> str:
+    """Do what the guide says, in a folder; what that prints."""
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    aws = folder / "bin" / "aws"
+    aws.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "tests/flows/aws.py"} "$@"\n')
+    aws.chmod(0o755)
+    path = os.pathsep.join([str(aws.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    ours = {"PATH": path, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "WORKSPACE": str(ws)}
+    shell = ["bash", "-euo", "pipefail", "-c", "\n".join(commands)]
+    env = os.environ | ours | _reach(postgres)
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=folder, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _reach(postgres: Postgres) -> dict[str, str]:
+    return {"PGHOST": str(postgres.folder), "PGUSER": "postgres"}
+
+
+def _copy(postgres: Postgres, name: str) -> str:
+    postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    return postgres.database(name)
+
+
+def _lately() -> datetime:
+    """A Monday from which on the weeks, and one more, have passed by now."""
+    weeks = (datetime.now(UTC) - live.START) // timedelta(weeks=1) - WEEKS - 1
+    return live.START + timedelta(weeks=weeks)
