@@ -1,12 +1,16 @@
 """A team's deployment on this machine: a product that serves, with every store where deploy/compose.yaml has it."""
 
+import itertools
 import os
 import re
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -117,6 +121,43 @@ def follow(commands: list[str], ws: Path, folder: Path, postgres: Postgres) -> s
     done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@contextmanager
+def one_address(*servers: str) -> Iterator[str]:
+    """An address for several servers, as deploy/Caddyfile makes one: each connection goes to the next that takes it."""
+    turns = itertools.cycle(servers)
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            there = _connected(itertools.islice(turns, len(servers)))
+            if there is not None:
+                with there:
+                    back = threading.Thread(target=_pass_on, args=(there, self.request))
+                    back.start()
+                    _pass_on(self.request, there)
+                    back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as relay:
+        threading.Thread(target=relay.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"127.0.0.1:{relay.server_address[1]}"
+        relay.shutdown()
+
+
+def _connected(servers: Iterable[str]) -> socket.socket | None:
+    for server in servers:
+        host, _, port = server.partition(":")
+        with suppress(OSError):
+            return socket.create_connection((host, int(port)), 2)
+    return None
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _reach(postgres: Postgres) -> dict[str, str]:

@@ -1,24 +1,36 @@
 """A team's deployment, as deploy/README.md and deploy/compose.yaml say: tried without containers."""
 
+import http.client
 import shutil
-from collections.abc import Iterator
-from contextlib import closing
-from datetime import datetime
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from flows import inspect, serving
+from flows import inspect, moving, serving
 from flows.demo import WEEK, World
 from flows.products import InProcess
 from flows.turn import turn
+from flywheel.data import dataset
 from flywheel.errors import IntegrityError
 from flywheel.integrations.prefect_api import Booting, ready
 from flywheel.workspace import Workspace
 from tests.conftest import Postgres
 from tests.flows import deployed, live, team
+from tests.flows.test_serve import ASK, STARTED, Served, ask, until
 from tests.flows.world import ends, told_well
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCEPTED = {"accepted": True, "duplicate": False}
+VISITS = 400
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +103,80 @@ def test_without_the_marks_of_what_was_taken_nothing_is_taken_twice(shop: tuple[
             refused()
         told_well(f"flywheel: {caught.value}\n")
     assert len(ws.ledger()) == deployed.WEEKS
+
+
+@pytest.fixture
+def serve(shop: tuple[Workspace, World]) -> Iterator[Callable[[], Served]]:
+    started: list[Served] = []
+
+    def start() -> Served:
+        started.append(Served(shop[0]))
+        return started[-1]
+
+    yield start
+    for served in started:
+        if served.process.poll() is None:
+            served.process.kill()
+        served.process.communicate()
+
+
+@pytest.mark.slow
+def test_of_two_servers_behind_one_address_one_may_be_killed(
+    shop: tuple[Workspace, World], serve: Callable[[], Served]
+) -> None:
+    ws, _ = shop
+    closed, champion = len(ws.ledger()), inspect.status(ws).champion
+    first, second = serve(), serve()
+    until(lambda: first.model()["generation"] == second.model()["generation"] == champion, STARTED)
+    shown = first.ask("POST", "/v1/rank", ASK)[1]
+    watched = [(shown["decision_id"], shown["items"][0]["item"])]
+    assert second.ask("POST", "/v1/outcomes", outcome(0, *watched[0])) == (200, ACCEPTED)
+
+    other = next(g.generation for g in inspect.generations(ws) if g.generation != champion)
+    moving.move_by_hand(ws, other, why="to see it served by both", dry_run=False)
+    until(lambda: first.model()["generation"] == second.model()["generation"] == other)
+
+    with deployed.one_address(first.address, second.address) as address, ThreadPoolExecutor(4) as people:
+        visits = [people.submit(visit, address, n) for n in range(1, VISITS)]
+        until(lambda: sum(one.done() for one in visits) > VISITS / 4, 60)
+        answered = [server.counted("flywheel_decisions_total") for server in (first, second)]
+        first.end(signal.SIGKILL)
+        left = sum(not one.done() for one in visits)
+        watched += [one.result() for one in visits]
+    assert min(answered) > VISITS / 10
+    assert left > VISITS / 4
+    assert second.end() == 0
+
+    grid = ws.config.windows.grid
+    revolve(ws, grid.closes_at(grid.index(datetime.now(UTC))))
+    rows = [dataset.read_window(ws.data, line.window, ["request", "item", "label"]) for line in ws.ledger()[closed:]]
+    labels = [(row["request"], row["item"]) for row in pa.concat_tables(rows).to_pylist() if row["label"]]
+    assert Counter(labels) & Counter(watched) == Counter(watched)
+    assert len(labels) == len(set(labels))
+    status = inspect.status(ws)
+    assert status.outcomes is not None
+    assert (status.still_open, status.outcomes.decisions, status.outcomes.parked) == (0, 0, 0)
+
+
+def visit(address: str, number: int) -> tuple[str, str]:
+    """Ask what to watch, and watch the first: the decision, and the item."""
+    shown = insist(address, "/v1/rank", ASK)
+    watched = shown["decision_id"], shown["items"][0]["item"]
+    insist(address, "/v1/outcomes", outcome(number, *watched))
+    return watched
+
+
+def outcome(number: int, decision: str, item: str) -> dict[str, object]:
+    return {"event_id": f"visit {number}", "decision_id": decision, "item": item, "value": 1}
+
+
+def insist(address: str, path: str, body: object) -> Any:
+    """Send a body until it is answered, as any client does whose connection breaks."""
+    end = time.monotonic() + 30
+    while True:
+        with suppress(OSError, http.client.HTTPException):
+            status, said = ask(address, "POST", path, body)
+            if status == 200:
+                return said
+        assert time.monotonic() < end, f"{path} is not answered"
+        time.sleep(0.02)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ ASK = {"user": "u000001", "candidates": ["i0001", {"item": "i0002", "genres": ["
 STARTED = 60  # seconds in which a publisher on a busy machine has imported MLflow
 
 
+def ask(address: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """What an address answers, by a connection of its own: its status, and its body as a value."""
+    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+        given = None if body is None else json.dumps(body)
+        connection.request(method, path, given, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read()
+    return answer.status, json.loads(said) if said[:1] in b"{[" else said.decode()
+
+
 class Served:
     """A server on its way, and what it answers."""
 
@@ -44,13 +55,7 @@ class Served:
         self.address = line.split()[2].removeprefix("http://").rstrip(";")
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(self.address, timeout=10)
-        given = None if body is None else json.dumps(body)
-        connection.request(method, path, given, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        said = answer.read()
-        connection.close()
-        return answer.status, json.loads(said) if said[:1] in b"{[" else said.decode()
+        return ask(self.address, method, path, body)
 
     def model(self) -> dict[str, Any]:
         status, said = self.ask("GET", "/v1/model")
