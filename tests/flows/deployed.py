@@ -20,6 +20,7 @@ import pytest
 from flows import starting
 from flows.demo import WEEK, World
 from flows.products import InProcess
+from flywheel.integrations import prefect_process
 from flywheel.simulator.society import Habits, begin
 from flywheel.workspace import Workspace
 from tests.conftest import Postgres
@@ -30,6 +31,7 @@ GUIDE = ROOT / "deploy" / "README.md"
 DATABASES = ROOT / "deploy" / "databases.sql"
 STORES = ("inbox", "mlflow")
 WEEKS = 4
+BOOT_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,22 @@ def one_address(*servers: str) -> Iterator[str]:
         threading.Thread(target=relay.serve_forever, args=(0.05,), daemon=True).start()
         yield f"127.0.0.1:{relay.server_address[1]}"
         relay.shutdown()
+
+
+@contextmanager
+def history(home: Path, postgres: Postgres) -> Iterator[str]:
+    """The address of all of Prefect's server, whose history is in a database beside the other stores."""
+    home.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        url = postgres.url("prefect").replace("postgresql:", "postgresql+asyncpg:")
+        patch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", url)
+        child = prefect_process.start(home, 0, "ui")
+    try:
+        port = prefect_process.port_of(child, BOOT_SECONDS)
+        assert port is not None, (home / "ui.log").read_text()
+        yield prefect_process.api_url(port)
+    finally:
+        prefect_process.end(child)
 
 
 def _connected(servers: Iterable[str]) -> socket.socket | None:

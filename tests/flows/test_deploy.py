@@ -1,8 +1,11 @@
 """A team's deployment, as deploy/README.md and deploy/compose.yaml say: tried without containers."""
 
 import http.client
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import inspect, moving, serving
 from flows.demo import WEEK, World
@@ -180,3 +186,32 @@ def insist(address: str, path: str, body: object) -> Any:
                 return said
         assert time.monotonic() < end, f"{path} is not answered"
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_worker_turns_the_wheel_with_every_store_on_postgresql(
+    shop: tuple[Workspace, World], postgres: Postgres, tmp_path: Path
+) -> None:
+    ws, life = shop
+    life.live((datetime.now(UTC) - live.now(life)).days)  # a scheduled turn acts as of now
+    before = inspect.status(ws)
+    name = ws.config.product.name
+    with deployed.history(tmp_path / "prefect", postgres) as api, temporary_settings({PREFECT_API_URL: api}):
+        environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PREFECT_API_URL": api}
+        command = [sys.executable, "-m", "flows.cli", "-C", str(ws.root), "deploy", "--pool", "team"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        due = "SELECT count(*) FROM flow_run WHERE auto_scheduled AND state_name = 'Scheduled'"
+        until(lambda: postgres.execute(due, "prefect") > [(0,)], 60)  # and what is to run by itself is scheduled
+        asked = run_deployment(f"turn/{name}", timeout=0, parameters={"trigger": "test"})
+        assert isinstance(asked, FlowRun)
+        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "team", "--run-once"]
+        done = subprocess.run(worker, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+    ran = (
+        f"SELECT s.name, s.message FROM flow_run r JOIN flow_run_state s ON s.id = r.state_id WHERE r.id = '{asked.id}'"
+    )
+    ((state, message),) = postgres.execute(ran, "prefect")
+    newest = inspect.generations(ws)[-1]
+    assert (state, newest.generation) == ("Completed", before.generations + 1), message
+    assert newest.trigger == "test"
+    assert inspect.status(ws).windows > before.windows
