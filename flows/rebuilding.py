@@ -78,9 +78,10 @@ def _scratch(ws: Workspace, made: Generation) -> Workspace:
     scratch = Workspace(root, config)
     dataset.verify_windows(scratch.data, scratch.ledger(), Seen(Path(scratch.cache) / "seen.json"))
     if scratch.recipe.fingerprint != made.tags["recipe"]:
+        commit = made.code.split("+")[0] or "its commit"
         raise IntegrityError(
             f"generation {made.generation} was made by another version of the code",
             why=f"its columns were made by recipe {made.tags['recipe']}, today's is {scratch.recipe.fingerprint}",
-            next=f"git checkout {made.code.split('+')[0] or 'its commit'} and rebuild there",
+            next=f"rebuild with the Flywheel that made it, and the workspace at {commit}",
         )
     return scratch
