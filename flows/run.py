@@ -33,7 +33,7 @@ def turn(ws: Workspace, as_of: datetime, *, promote: bool, wait: bool, on_progre
 
     with prefect_api.ready(booting) as history, on_progress() as listener, listening(listener):
         tell_note(history)
-        return flow(ws.root, as_of, trigger="hand", promote_champion=promote, wait=wait)
+        return prefect_api.recorded(flow, ws.root, as_of, trigger="hand", promote_champion=promote, wait=wait)
 
 
 def monitor(ws: Workspace, as_of: datetime) -> "Watched":
@@ -44,7 +44,7 @@ def monitor(ws: Workspace, as_of: datetime) -> "Watched":
 
     with prefect_api.ready(booting) as history:
         tell_note(history)
-        return flow(ws.root, as_of)
+        return prefect_api.recorded(flow, ws.root, as_of)
 
 
 def backfill(
@@ -75,7 +75,8 @@ def backfill(
     with prefect_api.ready(booting) as history, on_progress() as listener, listening(listener):
         tell_note(history)
         try:
-            return flow(ws.root, every, *span, promote_champion=promote, wait=wait, **what), None
+            done = prefect_api.recorded(flow, ws.root, every, *span, promote_champion=promote, wait=wait, **what)
+            return done, None
         except UnfinishedError as error:
             return error.done, error
 

@@ -71,6 +71,29 @@ with ready(booting) as history:
     print(booting.child.pid, history.url, flush=True)
     time.sleep(600)
 """
+LOSE = """
+import os, signal, sys
+from pathlib import Path
+from flywheel.errors import DataError
+from flywheel.integrations.prefect_api import boot, publish_table, ready, recorded
+booting = boot(Path(sys.argv[1]))
+from prefect import flow
+calls = []
+@flow
+def turn(n: int) -> int:
+    calls.append(n)
+    os.kill(booting.child.pid, signal.SIGKILL)
+    booting.child.wait()
+    publish_table("verdict", [{"verdict": "keep", "n": n}], "why")
+    if n > 100:
+        raise DataError("too many rows")
+    return n * 2
+with ready(booting):
+    try:
+        print(recorded(turn, int(sys.argv[2])), calls)
+    except DataError as error:
+        print(error.what, calls)
+"""
 SERVE = """
 import sys
 from pathlib import Path
@@ -289,3 +312,11 @@ def post(url: str, body: object) -> object:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
+
+
+def test_a_flow_whose_api_goes_away_ends_as_it_would_have(tmp_path: Path) -> None:
+    """In seconds, with its own result or error, called once, and without a word from Prefect."""
+    assert run(LOSE, tmp_path, 3) == ("6 [3]", "")
+    began = time.monotonic()
+    assert run(LOSE, tmp_path, 101) == ("too many rows [101]", "")
+    assert time.monotonic() - began < 120  # Prefect's own patience alone is a minute for each of three requests

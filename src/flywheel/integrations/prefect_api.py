@@ -3,28 +3,39 @@
     booting = boot(root)               # at the very start of the command, before Prefect is imported
     ...                                # imports, reading: anything that is no flow
     with ready(booting) as history:    # waits for what is left of the boot
-        turn(...)                      # a flow
+        recorded(turn, ...)            # a flow
 
 It is the API of PREFECT_API_URL; else the one that `serve_ui` has up for this workspace; else a child
 process that ends with ours. The history lies in `.flywheel/prefect`; two commands at once have a child each
 on the one database. History is best effort: where no API can be had, `history.note` says why, and flows and
-tasks that are called run as the plain functions they wrap.
+tasks that are called run as the plain functions they wrap. Where it goes away later, the flow goes on.
 """
 
+import copy
+import functools
 import json
 import logging
 import os
+import queue
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flywheel.errors import BusyError, FlywheelError
 from flywheel.integrations import prefect_process as process
 
+if TYPE_CHECKING:
+    from prefect import Flow
+
 BOOT_SECONDS = 90.0
 DRAIN_SECONDS = 15.0
+RETRIES = 1  # of a request to an API that went away, after 2 s; Prefect's own 5 take a minute, for each request
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger("flywheel")
 _HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 
 
@@ -88,16 +99,53 @@ def stop(booting: Booting) -> None:
         process.end(booting.child)
 
 
+def recorded(flow: "Flow[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a flow inside of `ready`. What it comes to counts, whether or not its end can still be recorded."""
+    from httpx import HTTPError
+
+    came: list[R] = []
+    raised: list[BaseException | None] = []
+
+    @functools.wraps(flow.fn)
+    def remembered(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            came.append(flow.fn(*args, **kwargs))
+            return came[0]
+        finally:
+            raised.append(sys.exception())
+
+    told = copy.copy(flow)
+    told.fn = remembered
+    try:
+        return told(*args, **kwargs)
+    except HTTPError as error:
+        log.warning("Prefect's history of this run has no end; its API went away: %s", error)
+        _give_up()
+        if came:
+            return came[0]
+        if raised and raised[0] is not None and not isinstance(raised[0], HTTPError):
+            raise raised[0] from None
+        with _plain():  # what was begun is taken up
+            return flow(*args, **kwargs)
+
+
 def publish_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """Keep `rows` as a table artifact of the running flow; outside a recorded run, do nothing.
+    """Keep `rows` as a table artifact of the running flow, if its API answers; outside a recorded run, do nothing.
 
     `key` is made of lower-case letters, digits and dashes; runs that share it are versions of one artifact.
     """
+    from httpx import HTTPError
     from prefect.artifacts import create_table_artifact
     from prefect.context import FlowRunContext
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    if FlowRunContext.get() is not None:
-        create_table_artifact(table=rows, key=key, description=description)
+    if FlowRunContext.get() is None:
+        return
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: RETRIES}):
+            create_table_artifact(table=rows, key=key, description=description)
+    except HTTPError as error:
+        log.warning("the table %s is not in Prefect's history: %s", key, error)
 
 
 def serve_ui(root: Path, port: int, announce: Callable[[str], None]) -> None:
@@ -133,6 +181,7 @@ def _settle_environment() -> None:
     for name, value in {
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command tells an error once; the rest is history
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # what cannot be reported, item by item
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flywheel",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "NO_PROXY": "127.0.0.1,localhost",
@@ -166,7 +215,7 @@ def _recorded(url: str, *, ours: bool) -> Iterator[None]:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    updates: dict[Any, Any] = {settings.PREFECT_API_URL: url}
+    updates: dict[Any, Any] = {settings.PREFECT_API_URL: url, settings.PREFECT_CLIENT_MAX_RETRIES: RETRIES}
     if _HEARTBEAT not in os.environ:  # joining its thread costs each flow a second
         updates[settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     if ours:  # of our version, and without tokens
@@ -183,14 +232,27 @@ def _recorded(url: str, *, ours: bool) -> Iterator[None]:
 
 @contextmanager
 def _reporting() -> Iterator[None]:
-    """What our own code logs reaches the run's page, from INFO on; the console stays quiet."""
-    ours = logging.getLogger("flywheel")
-    level = ours.level
-    ours.setLevel(level or logging.INFO)
+    """What our own code logs reaches the run's page, from INFO on; the console stays quiet, also where that fails."""
+    level, raises = log.level, logging.raiseExceptions
+    log.setLevel(level or logging.INFO)
+    logging.raiseExceptions = False
     try:
         yield
     finally:
-        ours.setLevel(level)
+        log.setLevel(level)
+        logging.raiseExceptions = raises
+
+
+def _give_up() -> None:
+    """Forget what still waits to be reported: each of it would wait for the API in vain, and the process for all."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in cast(tuple[Any, ...], (EventsWorker, APILogWorker)):
+        for service in list(worker._instances.values()):
+            with suppress(queue.Empty):
+                while True:
+                    service._queue.get_nowait()
 
 
 @contextmanager
