@@ -29,6 +29,8 @@ def compare(ws: Workspace) -> int:
     names = list(chain)
     since = _compared(ws, chain)
     fresh = names[names.index(since) + 1 :] if since else names
+    if not fresh:  # what an hourly collect finds most of the time
+        return 0
     recipes = serving_recipes(ws)
     compared = 0
     for recipe in recipes:
