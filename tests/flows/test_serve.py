@@ -43,9 +43,10 @@ def ask(address: str, method: str, path: str, body: object = None) -> tuple[int,
 class Served:
     """A server on its way, and what it answers."""
 
-    def __init__(self, ws: Workspace) -> None:
+    def __init__(self, ws: Workspace, *flywheel: str) -> None:
         environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-        command = [sys.executable, "-u", "-m", "flows.cli", "-C", str(ws.root), "serve", "--port", "0"]
+        flywheel = flywheel or ("-m", "flows.cli")
+        command = [sys.executable, "-u", *flywheel, "-C", str(ws.root), "serve", "--port", "0"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ws.root
         )
