@@ -69,7 +69,7 @@ class Book:
     heard: dict[str, tuple[str, str]] = field(default_factory=dict)
     late: set[str] = field(default_factory=set)
     acknowledged: int = 0  # outcomes, the same one again too
-    refused: int = 0
+    unsure: int = 0  # requests that were sent, and broke off before an answer
 
     def answered(self, said: dict[str, Any]) -> None:
         """A decision that was acknowledged."""
@@ -211,7 +211,10 @@ class Week(OverHttp):
         """What a client is answered that asks once; None where it is not acknowledged."""
         try:
             status, said = self.served.ask("POST", path, body)
+        except ConnectionRefusedError:
+            return None
         except (OSError, HTTPException):
+            self.book.unsure += 1
             return None
         assert status in (200, 503), said
         return said if status == 200 else None
@@ -229,7 +232,6 @@ class Week(OverHttp):
             if refused >= PATIENCE:
                 self.mend()
             said = self.tried(path, body)
-        self.book.refused += refused
         if path == "/v1/rank":
             self.meet(said)
         else:
