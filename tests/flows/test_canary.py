@@ -1,5 +1,8 @@
 """A challenger that passed serves a share of people first, and becomes champion by what they make of it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -8,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-from flows import approving, deciding, inspect, moving, products, serving
+from flows import approving, deciding, deployments, inspect, moving, products, serving
 from flows import turn as turning
 from flywheel import trial
 from flywheel.data import dataset
@@ -24,6 +29,7 @@ from tests.flows.live import Lived
 from tests.flows.shell import Shell
 from tests.flows.world import amend, copy, told_well
 
+ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000
 PEOPLE = 600
 
@@ -202,6 +208,40 @@ def test_whoever_waits_is_answered_once_or_refused_in_time(lived_weeks: Lived, s
     assert "looks right" in mlflow_registry.moves(deciding.open_store(ws))[-1].why
     with pytest.raises(RegistryError, match="waits for no answer"):
         approving.answer(ws, number, approve=True, who="somebody", why="again", as_of=as_of)
+
+
+@pytest.mark.slow
+def test_a_person_answers_on_prefect_s_pages(lived_weeks: Lived, tmp_path: Path) -> None:
+    """As its form does: the question is a run that is suspended until somebody resumes it with the answer."""
+    ws, as_of = passes(lived_weeks, tmp_path, approval="person"), live.now(lived_weeks.world)
+    deployments.register(ws, "people")
+    turned = turning.turn(ws.root, as_of, trigger="test")  # recorded
+    assert turned.status == "waiting"
+    with get_client(sync_client=True) as client:
+        (asked,) = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["approval"])))
+        work_once()
+        assert (client.read_flow_run(asked.id).state_name, moving.aliases(ws).waiting) == (
+            "Suspended",
+            turned.generation,
+        )
+        answer = {"approve": True, "who": "the lead", "why": "looks right"}
+        client.resume_flow_run(asked.id, run_input=answer)
+        work_once()
+        done = client.read_flow_run(asked.id).state
+    assert done is not None
+    assert (done.name, str(done.message)[:9]) == ("Completed", "promoted:")
+    assert (deciding.champion(ws), moving.aliases(ws).waiting) == (turned.generation, 0)
+    told = trial.read(deciding.generation(ws, turned.generation).tags).answer
+    assert told is not None
+    assert {"approve": told.approve, "who": told.who, "why": told.why} == answer
+
+
+def work_once() -> None:
+    """Have a worker of the pool do what waits there."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "people", "--run-once"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
