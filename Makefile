@@ -10,8 +10,9 @@ INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --no-comp
 COMPILE := $(BIN)/python -m compileall -q -j0
 # What is tested fast: no library of the stack does anything in these.
 UNIT := tests/unit tests/architecture
-# A file's tests stay together: they share a turned wheel, which takes longer to make than most of them.
-SPREAD := --numprocesses=auto --dist=loadfile
+# A file's tests stay together: they share a turned wheel, which takes longer to make than most of them. Files come in
+# the order of their folders, so that those of unit tests, which are short, are what the last worker waits for.
+SPREAD := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
