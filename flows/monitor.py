@@ -29,10 +29,13 @@ ANSWERS = 100  # of the newest, by which it is seen who answers
 
 
 @flow(name="monitor", flow_run_name="monitor as of {as_of}", log_prints=False)
-def monitor(workspace: Path, as_of: datetime) -> Watched:
-    """Look at the champion once; take it back where the policy says so, keep what was seen, and tell who is to know."""
+def monitor(workspace: Path, as_of: datetime, wait: float = 0) -> Watched:
+    """Look at the champion once; take it back where the policy says so, keep what was seen, and tell who is to know.
+
+    It waits so many seconds for whoever holds the workspace.
+    """
     ws = Workspace.open(workspace)
-    with locked(ws.cache, "monitor"):
+    with locked(ws.cache, "monitor", wait=wait):
         known = evidence.kept(ws, Watched)
         back = _taken_back(ws, known, moving.finish_taking_back(ws))
         found, action = look(ws, as_of, back)

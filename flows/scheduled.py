@@ -37,6 +37,7 @@ class Approval(RunInput):
 
 
 PATIENCE = 3600.0  # s that a turn waits for a collect or a backfill to end
+MOMENT = 60.0  # s that a collect waits for a look of the monitor, and that for it: both may be due at once
 log = logging.getLogger("flywheel")
 
 
@@ -104,14 +105,14 @@ def ask_for_turn(ws: Workspace, trigger: str) -> None:
 
 def _watched(ws: Workspace) -> str:
     known = evidence.kept(ws, Watched)
-    found = monitoring.monitor.fn(ws.root, datetime.now(UTC))
+    found = monitoring.monitor.fn(ws.root, datetime.now(UTC), wait=MOMENT)
     if found.short and not (known and known.short):
         ask_for_turn(ws, "monitor")
     return "; ".join(found.says)
 
 
 def _collected(ws: Workspace) -> str:
-    closed = turning.collect_only.fn(ws.root, datetime.now(UTC))
+    closed = turning.collect_only.fn(ws.root, datetime.now(UTC), wait=MOMENT)
     least, growth = ws.config.schedule.growth, standing.growth(ws)
     if closed and least and growth >= least:
         ask_for_turn(ws, standing.by(growth))
