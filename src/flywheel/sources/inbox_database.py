@@ -4,6 +4,8 @@ The tables are append-only. `seq` grows in the order in which transactions commi
 writers take turns: a reader that has seen a `seq` has seen every smaller one. Times are microseconds since 1970 UTC.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -227,11 +229,24 @@ def _label(url: sa.URL) -> str:
 def _begin_session(engine: sa.Engine, connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     for statement in _SESSION[engine.dialect.name]:
-        cursor.execute(statement)
+        _patiently(cursor, statement)
     cursor.close()
     connection.commit()
     path = Path(engine.url.database or "") if engine.dialect.name == "sqlite" else None
     record.info["file"] = path, _known_by(path)
+
+
+def _patiently(cursor: Any, statement: str) -> None:
+    """Execute a statement; where others begin on a new file at once, SQLite says so and does not wait by itself."""
+    end = time.monotonic() + _REACH["sqlite"]["timeout"]
+    while True:
+        try:
+            cursor.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.02)
 
 
 def _known_by(file: Path | None) -> tuple[int, int] | None:
