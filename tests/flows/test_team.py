@@ -137,7 +137,7 @@ def test_a_turn_whose_server_restarted_in_the_middle_of_a_write_is_never_half(
     with engine.connect() as connection:
         connection.exec_driver_sql("LOCK TABLE registered_model_aliases IN EXCLUSIVE MODE")
         turn = shell.start(one.root, "turn", "--as-of", AS_OF, env=team.stores())
-        until(lambda: postgres.execute("SELECT 1 FROM pg_locks WHERE NOT granted", database) != [])
+        until(lambda: postgres.execute("SELECT 1 FROM pg_locks WHERE NOT granted", database) != [], turn)
         postgres.restart()
         connection.invalidate()
     engine.dispose()
@@ -155,13 +155,16 @@ def refused(turn: Running, one: Workspace, undisturbed: world.Ends) -> None:
 
 
 def halted(running: Running) -> None:
-    until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED)
+    until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED, running)
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def until(true: Callable[[], bool], running: Running) -> None:
+    end = time.monotonic() + 60
     while not true():
-        assert time.monotonic() < end, "not in time"
+        if time.monotonic() > end:
+            where = psutil.Process(running.pid).status()
+            os.kill(running.pid, signal.SIGKILL)
+            raise AssertionError(f"not in time; the command was {where}, and said {running.done().said}")
         time.sleep(0.02)
 
 
