@@ -159,7 +159,7 @@ def halted(running: Running) -> None:
 
 
 def until(true: Callable[[], bool], running: Running) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not true():
         if time.monotonic() > end:
             where = psutil.Process(running.pid).status()
