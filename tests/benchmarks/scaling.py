@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import machine
+import on_dask
 import pyarrow.parquet as pq
 import turn
 
@@ -28,26 +29,7 @@ from flywheel.workspace import Workspace
 BAR = 1.25
 TREES = 50
 STAGES = ("take", "close", "version", "features", "fit")
-LIVES = ["7d", "28d"]
-VALUES = {
-    "product": {"name": "bench"},
-    "source": {"url": "log/*.parquet"},
-    "contract": {
-        **{"timestamp": "ts", "label": "label", "user": "user", "item": "item", "event_id": "event_id"},
-        **{"numeric": ["hour"], "categorical": ["genre", "device"]},
-    },
-    "windows": {"every": "1d"},
-    "features": {
-        "counters": [
-            {"key": ["user"], "half_lives": LIVES},
-            {"key": ["item"], "half_lives": LIVES},
-            {"key": ["user", "genre"], "half_lives": LIVES, "backoff": "user"},
-            {"key": ["item", "device"], "half_lives": LIVES, "backoff": "item"},
-        ]
-    },
-    "train": {"rounds": TREES, "early_stopping": 0},
-    "exam": {"windows": 1, "rows": 1},
-}
+VALUES = {**on_dask.VALUES, "source": {"url": "log/*.parquet"}, "train": {"rounds": TREES, "early_stopping": 0}}
 
 
 def measured(folder, millions):

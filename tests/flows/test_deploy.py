@@ -31,7 +31,7 @@ from flywheel.integrations.prefect_api import Booting, ready
 from flywheel.workspace import Workspace
 from tests.conftest import Postgres
 from tests.flows import deployed, live, team
-from tests.flows.test_serve import ASK, STARTED, Served, ask, until
+from tests.flows.test_serve import ASK, STARTED, Served, ask, serving_of, until
 from tests.flows.world import ends, told_well
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,17 +113,8 @@ def test_without_the_marks_of_what_was_taken_nothing_is_taken_twice(shop: tuple[
 
 @pytest.fixture
 def serve(shop: tuple[Workspace, World]) -> Iterator[Callable[[], Served]]:
-    started: list[Served] = []
-
-    def start() -> Served:
-        started.append(Served(shop[0]))
-        return started[-1]
-
-    yield start
-    for served in started:
-        if served.process.poll() is None:
-            served.process.kill()
-        served.process.communicate()
+    with serving_of(shop[0]) as start:
+        yield start
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,9 @@ def ws(lived_weeks: live.Lived, tmp_path: Path) -> Workspace:
     return copy(lived_weeks.ws.root, tmp_path / "live")
 
 
-@pytest.fixture
-def serve(ws: Workspace) -> Iterator[Callable[[], Served]]:
+@contextmanager
+def serving_of(ws: Workspace) -> Iterator[Callable[[], Served]]:
+    """What starts a server of a workspace; none outlives it."""
     started: list[Served] = []
 
     def start() -> Served:
@@ -103,6 +104,12 @@ def serve(ws: Workspace) -> Iterator[Callable[[], Served]]:
         if served.process.poll() is None:
             served.process.kill()
         served.process.communicate()
+
+
+@pytest.fixture
+def serve(ws: Workspace) -> Iterator[Callable[[], Served]]:
+    with serving_of(ws) as start:
+        yield start
 
 
 @pytest.mark.slow
