@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.deployments import run_deployment
 
-from flows import deployments, journal
+from flows import deployments, journal, scheduled
 from flows.lock import locked
 from flows.scheduled import ended
 from flywheel.errors import DataError
@@ -90,6 +92,22 @@ def test_a_busy_workspace_ends_a_run_as_skipped_and_an_error_in_a_line(turned: W
     assert ended(turned.root, "collect", work).message == "done"
     failed = ended(turned.root, "collect", fail)
     assert (failed.type.value, failed.message) == ("FAILED", "too few rows next: flywheel status")
+
+
+def test_a_collect_that_is_due_beside_a_look_of_the_monitor_waits_for_it(turned: Workspace) -> None:
+    ws, held = world.amend(turned.root, schedule={"growth": 0}), threading.Event()
+
+    def look() -> None:
+        with locked(ws.cache, "monitor"):
+            held.set()
+            time.sleep(1)
+
+    other = threading.Thread(target=look)
+    other.start()
+    held.wait()
+    done = ended(ws.root, "collect", scheduled._collected)
+    other.join()
+    assert (done.name, str(done.message)[:7]) == ("Completed", "closed ")
 
 
 @pytest.mark.slow
