@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.float32]
 OBJECTIVES = {"binary": ("binary:logistic", "auc"), "number": ("reg:squarederror", "rmse")}
 CHUNK_ROWS = 1 << 16  # XGBoost takes as long to look at a small batch as at one of so many rows
 PAGE_ROWS = 1 << 19  # of a page on disk: smaller ones take longer to read, and two of them are in memory
-BYTES = 6  # of memory that a fit needs for each value that it learns from, by tests/benchmarks/training.py
+BYTES = 7  # of memory that a fit needs for each value that it learns from, by tests/benchmarks/training.py
 THREAD_ROWS = 250_000  # a thread more for so many rows: threads wait for each other at every node of a tree
 MAX_BIN = 256  # XGBoost's own default; a matrix and the trees grown on it must agree
 
