@@ -5,6 +5,7 @@ Every library is imported inside the command that needs it, so that `--help` ans
 
 import errno
 import gc
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from flows.commands import generations, knowing, running, wheel
-from flows.commands.terminal import complain
+from flows.commands.terminal import Warnings, complain
 
 app = typer.Typer(
     help="Turn the interactions of a product into better models, through a gate, and prove it.",
@@ -55,6 +56,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     gc.set_threshold(50_000, 20, 20)  # the libraries make objects by the hundred thousand as they are imported
     signal.signal(signal.SIGTERM, _stop)
+    logging.getLogger("flywheel").addHandler(Warnings(logging.WARNING))
     try:
         app()
     except FlywheelError as error:

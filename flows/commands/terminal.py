@@ -1,6 +1,7 @@
 """The terminal: where commands read what a person means, and the only module that prints."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -56,6 +57,14 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Say what went wrong, where errors are told."""
     print(f"flywheel: {text}", file=sys.stderr)
+
+
+class Warnings(logging.Handler):
+    """Tells what our own code warns of where errors are told; Prefect would keep it for its pages alone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it now: standard error may be another one while a bar stands there."""
+        complain(record.getMessage())
 
 
 def out(as_json: bool, value: Any, show: Callable[[], None]) -> None:

@@ -132,3 +132,10 @@ def state_of(flow_run: str) -> dict[str, Any]:
             state: dict[str, Any] = json.load(answer)["state"]
         if state or time.monotonic() > end:
             return state
+
+
+def test_a_person_is_told_that_a_command_leaves_no_history(turned: Workspace, shell: Shell) -> None:
+    as_of = world.closes(world.FIRST).isoformat()
+    done = shell.run(turned.root, "turn", "--as-of", as_of, env={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert (done.code, done.out) == (0, "skipped: nothing new since generation 1\n")
+    assert done.err.startswith("flywheel: This run leaves no Prefect history; http://127.0.0.1:9/api does not answer: ")
