@@ -128,33 +128,34 @@ def record(ws: Workspace, planned: Plan, turn: Turn, worth: Worth) -> int:
     examined = learning.examine(ws, planned, trained, scorer(ws, turn.champion, first), sits)
     failpoint("record:before")
     attempt = mlflow_tracking.begin(store, turn.turn_id, started=datetime.now(UTC))
-    parts = mlflow_model.Parts(
-        trained.model, trained.columns.names, trained.columns.types, trained.columns.vocabulary, examined.golden
-    )
-    model_id, stored = mlflow_model.keep(store, attempt.run_id, parts)
-    failpoint("record:mid")
-    earlier = [one for one in mlflow_tracking.generations(store) if one.as_of <= turn.as_of]
-    known = History(
-        ancestor,
-        examined.against,
-        examined.absent,
-        history.exams(earlier),
-        history.uses(earlier, planned.exam, (ws.config.fingerprint(), ws.recipe.fingerprint)),
-    )
-    earned = worth(ws, Scorer(-1, ws.recipe, trained.columns, trained.model), planned.exam)
-    verdict = gate.decide(
-        examined.evaluation,
-        ws.config.gate,
-        kind=ws.config.contract.kind,
-        servable=mlflow_model.servable(stored, examined.golden_scores),
-        champion_generation=turn.champion,
-        history=known,
-        beside=() if earned is None else (earned,),
-    )
-    compared = examined.evaluation.overall if ancestor == turn.champion else examined.against
-    made = _generation(ws, planned, turn, trained, examined, verdict, attempt.run_id)
-    made = replace(made, tags=made.tags | history.tags(compared, ancestor))
-    mlflow_tracking.log(store, made, _evidence(ws, trained, examined, verdict), parts, model_id)
+    with mlflow_tracking.failing(store, attempt.run_id):
+        parts = mlflow_model.Parts(
+            trained.model, trained.columns.names, trained.columns.types, trained.columns.vocabulary, examined.golden
+        )
+        model_id, stored = mlflow_model.keep(store, attempt.run_id, parts)
+        failpoint("record:mid")
+        earlier = [one for one in mlflow_tracking.generations(store) if one.as_of <= turn.as_of]
+        known = History(
+            ancestor,
+            examined.against,
+            examined.absent,
+            history.exams(earlier),
+            history.uses(earlier, planned.exam, (ws.config.fingerprint(), ws.recipe.fingerprint)),
+        )
+        earned = worth(ws, Scorer(-1, ws.recipe, trained.columns, trained.model), planned.exam)
+        verdict = gate.decide(
+            examined.evaluation,
+            ws.config.gate,
+            kind=ws.config.contract.kind,
+            servable=mlflow_model.servable(stored, examined.golden_scores),
+            champion_generation=turn.champion,
+            history=known,
+            beside=() if earned is None else (earned,),
+        )
+        compared = examined.evaluation.overall if ancestor == turn.champion else examined.against
+        made = _generation(ws, planned, turn, trained, examined, verdict, attempt.run_id)
+        made = replace(made, tags=made.tags | history.tags(compared, ancestor))
+        mlflow_tracking.log(store, made, _evidence(ws, trained, examined, verdict), parts, model_id)
     failpoint("register:before")
     number = mlflow_registry.register(store, attempt.run_id)
     failpoint("record:after")

@@ -130,10 +130,18 @@ def test_killed_between_finish_and_register_it_is_registered_once(tmp_path: Path
 def test_a_failed_attempt_says_why(tmp_path: Path) -> None:
     store = create(tmp_path, "cinema")
     attempt = mlflow_tracking.begin(store, "turn-1")
-    mlflow_tracking.fail(store, attempt.run_id, "one class only")
+    with pytest.raises(DataError), mlflow_tracking.failing(store, attempt.run_id):
+        raise DataError("one class only")
     run = store.client.get_run(attempt.run_id)
     assert (run.info.status, run.data.tags["failed"]) == ("FAILED", "one class only")
     assert mlflow_tracking.begin(store, "turn-1").number == 2
+
+
+def test_an_attempt_of_a_turn_that_never_comes_again_is_marked_too(tmp_path: Path) -> None:
+    store = create(tmp_path, "cinema")
+    dead = mlflow_tracking.begin(store, "turn-1")
+    turn(store, 2)
+    assert store.client.get_run(dead.run_id).info.status == "KILLED"
 
 
 def test_what_mlflow_infers_for_others_is_left_alone(store: Store) -> None:

@@ -1,13 +1,15 @@
 """A generation as an MLflow run: metrics with step = number of training rows, so that MLflow's own chart is quality
 against data.
 
-A turn killed on the way leaves a run that is not finished; the next attempt marks it killed and starts over. A run
-counts as a generation once it is finished and registered.
+A turn killed on the way leaves a run that is not finished; the next attempt of any turn marks it killed. A run counts
+as a generation once it is finished and registered.
 """
 
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import cast
@@ -44,7 +46,7 @@ class Attempt:
 def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Attempt:
     """The finished attempt of this turn, or a new one; whoever calls this holds the workspace's lock.
 
-    An unfinished attempt can then only be a dead one: it is marked KILLED, and says so.
+    An unfinished attempt, of whatever turn, can then only be a dead one: it is marked KILLED, and says so.
     """
     with store.answering():
         before = _search(store, f"tags.turn_id = '{_quoted(turn_id)}'")
@@ -52,10 +54,9 @@ def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Att
         if done is not None:
             return Attempt(done.info.run_id, int(done.data.tags["attempt"]), True)
         shared_lock.demand()  # else what it finds unfinished may be another machine's
-        for run in before:
-            if run.info.status == "RUNNING":
-                store.client.set_tag(run.info.run_id, "killed", "its process died; a later attempt found it unfinished")
-                store.client.set_terminated(run.info.run_id, "KILLED")
+        for run in _search(store, "tags.kind = 'generation' AND attributes.status = 'RUNNING'"):
+            store.client.set_tag(run.info.run_id, "killed", "its process died; a later attempt found it unfinished")
+            store.client.set_terminated(run.info.run_id, "KILLED")
         number = len(before) + 1
         at = None if started is None else int(started.timestamp() * 1000)
         tags = {"turn_id": turn_id, "attempt": str(number), "kind": "generation"}
@@ -63,11 +64,17 @@ def begin(store: Store, turn_id: str, *, started: datetime | None = None) -> Att
         return Attempt(run.info.run_id, number, False)
 
 
-def fail(store: Store, run_id: str, reason: str) -> None:
-    """End an attempt that came to nothing, with the reason."""
-    with store.answering():
-        store.client.set_tag(run_id, "failed", reason)
-        store.client.set_terminated(run_id, "FAILED")
+@contextmanager
+def failing(store: Store, run_id: str) -> Iterator[None]:
+    """End an attempt with the reason where what is done inside fails, if MLflow can still be told."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(RegistryError), store.answering():
+            shared_lock.demand()
+            store.client.set_tag(run_id, "failed", str(error))
+            store.client.set_terminated(run_id, "FAILED")
+        raise
 
 
 def finished(store: Store, turn_id: str) -> str | None:
