@@ -120,6 +120,15 @@ def test_a_few_heavy_rows_make_the_error_itself_uncertain() -> None:
     assert reach[1] > 1.4 * reach[0]
 
 
+def test_the_interval_of_a_skewed_mean_leaves_out_the_truth_as_often_above_as_below() -> None:
+    rng, users = np.random.default_rng(4), np.arange(300)
+    found = [offpolicy.interval(rng.lognormal(0, 1.2, 300), users) for _ in range(1000)]
+    truth = math.exp(0.72)
+    below, above = sum(one.high < truth for one in found), sum(one.low > truth for one in found)
+    assert 20 <= below + above <= 80
+    assert below <= 3 * above  # nearly all would be below, were the interval as long to both sides
+
+
 @pytest.mark.parametrize(
     ("low", "high", "status"),
     [(-0.3, -0.2, "fail"), (-0.3, 0.1, "not enough evidence"), (0.01, 0.1, "pass"), (-0.002, 0.1, "pass")],

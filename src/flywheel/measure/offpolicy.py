@@ -7,9 +7,10 @@ takes away more variance than it adds bias (Su et al. 2020, optimistic shrinkage
 rows' worth of evidence, or the policy would have shown what the log never could, there is no number.
 
 Rewards of one user are not independent: intervals rest on users. A few heavy weights make their error hard to tell,
-so its degrees of freedom follow from the fourth moment of what users contribute; and what shrinking may have taken
-away of the truth is part of the error of DR. Unlike empirical Bernstein intervals, which hold the truth always and
-tell nothing, these hold it in 19 of 20 cases (`tests/benchmarks/offpolicy_coverage.py`).
+so its degrees of freedom follow from the fourth moment of what users contribute, and the interval of a mean leans to
+the side of its skewness; what shrinking may have taken away of the truth is part of the error of DR. Unlike empirical
+Bernstein intervals, which hold the truth always and tell nothing, these hold it in 19 of 20 cases
+(`tests/benchmarks/offpolicy_coverage.py`).
 """
 
 import math
@@ -32,6 +33,7 @@ LEAST_EFFECTIVE = 500.0  # rows' worth of evidence; with less, a few rows decide
 MOST_UNSUPPORTED = 0.01
 ALARM = 4.0  # standard errors by which the mean weight may be off 1 before the propensities are not believed
 WRONG_BY = 0.1  # and by how much at least: in a large log a tiny error is seen, and does no harm
+NORMAL = 1.96  # standard errors on either side that hold 95 % of a normal distribution
 GENTLE = 100.0  # the least λ: weights near 1 cost nothing, and a reward model may be wrong
 OFF_POLICY = "off-policy value"
 
@@ -156,13 +158,15 @@ def interval(contributions: Floats, users: Codes, counts: Floats | None = None, 
     Args:
         contributions: of each row, shape (rows,).
         users: whose row it is, shape (rows,).
-        counts: how much each row counts in the estimate, shape (rows,); without them, all alike.
+        counts: how much each row counts in an estimate that is a ratio, shape (rows,); without them, it is a mean.
         unseen: a squared error that contributions do not show.
     """
     mean = float(contributions.mean())
     totals, freedom = _totals(contributions - mean, users, counts)
-    reach = float(stdtrit(freedom, 0.975)) * math.sqrt(float(totals @ totals) + unseen)
-    return Estimate(mean, mean - reach, mean + reach)
+    error = math.sqrt(float(totals @ totals) + unseen)
+    reach = float(stdtrit(freedom, 0.975)) * error
+    middle = mean + (_leaning(totals, error) * error if counts is None else 0.0)
+    return Estimate(mean, middle - reach, middle + reach)
 
 
 def finding(found: OffPolicy, policy: Gate) -> Finding:
@@ -244,6 +248,16 @@ def _strengths(weights: Floats) -> Floats:
 def _error(contributions: Floats, users: Codes) -> float:
     totals, _ = _totals(contributions - contributions.mean(), users, None)
     return math.sqrt(float(totals @ totals))
+
+
+def _leaning(totals: Floats, error: float) -> float:
+    """By how many errors the interval of a mean lies beyond it, because what users contribute is skewed.
+
+    A mean that has missed the rare large contributions is too low, and so is the error that it shows: the truth is more
+    often above than below (Johnson 1978, the modified t, solved for an interval of 95 %).
+    """
+    skewness = float(np.sum(totals**3)) / error**3 if 0 < error < math.inf else 0.0
+    return skewness * (1 + 2 * NORMAL**2) / 6
 
 
 def _totals(influence: Floats, users: Codes, counts: Floats | None) -> tuple[Floats, float]:
