@@ -78,7 +78,7 @@ def backfill(  # noqa: PLR0913 -- each is a field of the form in the Prefect UI
         return _windows(ws, span, reprocess, max_active, now=now, wait=wait)
     if dry_run and stage == "generations":
         return steps(ws, parse_duration(every), start, end, now)
-    with locked(ws.cache, "backfill", wait=wait), spreading.spreading(ws.config.compute):
+    with locked(ws.cache, "backfill", wait=wait), spreading.spreading(ws):
         if stage == "features":
             return features(ws, span, afresh=reprocess == "all", dry_run=dry_run)
         if recipe is not None:

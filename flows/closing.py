@@ -180,7 +180,7 @@ class Closing:
             **asdict(counts),
             events_sha256=sha256[0],
             quarantine_sha256=sha256[1],
-            shards=tuple(sorted((*offered.events, *offered.rejected))),
+            shards=tuple(sorted(offered.shards)),
             outcomes=self._settled(name),
             rules=rules,
         )

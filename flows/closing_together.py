@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 
 from flows import judging
 from flows.judging import Offered
-from flywheel import content, parquet
+from flywheel import content, exchange, parquet
 from flywheel.data import collect, dataset, identity, quarantine, validate
 from flywheel.data.collect import Counts, Known
 from flywheel.data.identity import Ids
@@ -63,12 +63,18 @@ class Part:
         folder.mkdir(parents=True)
         for number, table in enumerate(tables):
             parquet.write(folder / f"attributes.{number}.parquet", table)
+        exchange.send(folder.iterdir())
+        dataset.send(ws.data)
+        for shared in (ws.expectations, ws.cache / "ids"):
+            exchange.send_all(shared)
         return cls(folder, Workspace(ws.root, ws.config.told), code())
 
 
 def end(ws: Workspace) -> None:
     """Remove all that was made apart from the dataset."""
     shutil.rmtree(_root(ws), ignore_errors=True)  # a worker that was given up may still write there
+    for sent in (_root(ws), ws.inbox):
+        exchange.drop(sent)
 
 
 def _root(ws: Workspace) -> Path:
@@ -111,12 +117,16 @@ def make(spread: "Spread", part: Part, offered: Sequence[Offered]) -> list[Made 
 
     Where one would not close there is the error in its place, to be raised once those before it are closed.
     """
+    spool = Spool(part.ws.inbox, part.ws.config.windows.grid)
+    exchange.send((path for one in offered for name in one.shards for path in spool.files(name)), anew=True)
     asked = [Asked(one) for one in offered]
     made: dict[Asked, Made | Exception] = {}
     while new := [one for one in asked if one not in made]:
         made |= dict(zip(new, spread(partial(_close, part), new), strict=True))
         (told,) = spread(partial(_compare, part), [asked])
         asked = [Asked(one, address) for one, address in zip(offered, told, strict=True)]
+    for one in asked:
+        exchange.bring(exchange.names(_folder(part, one)))
     return [made[one] for one in asked]
 
 
@@ -132,10 +142,12 @@ def _made(part: Part, asked: Asked) -> Made:
         why = f"it makes windows by code {code()}, and {part.code} is asked for"
         raise ConfigError("a worker runs another version of Flywheel", why=why, next="install the same on all")
     ws, window, folder = part.ws, asked.offered.window, _folder(part, asked)
-    spool = Spool(ws.inbox, ws.config.windows.grid)
-    events = spool.read_events(asked.offered.events, ws.config)
-    rejected = spool.read_rejected(asked.offered.rejected)
-    folder.mkdir(exist_ok=True)
+    spool, offered = Spool(ws.inbox, ws.config.windows.grid), asked.offered
+    for shard in (ws.inbox / "shards" / name for name in offered.shards):
+        exchange.bring(exchange.names(shard.parent, f"{shard.name}."), anew=True)
+    events = spool.read_events(offered.events, ws.config)
+    rejected = spool.read_rejected(offered.rejected)
+    folder.mkdir(parents=True, exist_ok=True)
     _keep(folder / "brought", identity.hashes(events["event_id"]))
     with _JUDGING:
         ids, tables = _shared(part)
@@ -143,6 +155,7 @@ def _made(part: Part, asked: Asked) -> Made:
             ws, window, events=events, rejected=rejected, known=_known(part, asked, ids), attributes=tables
         )
     sha256 = dataset.write_window(folder, _name(part, asked), judged.good, judged.quarantined)
+    exchange.send((path for path in folder.rglob("*.parquet")), anew=True)
     _keep(folder / "held", identity.hashes(judged.good["event_id"]))
     return Made(folder, sha256, judged.counts, judging.rules(ws))
 
@@ -151,6 +164,10 @@ def _made(part: Part, asked: Asked) -> Made:
 def _shared(part: Part) -> tuple[Ids, list[pa.Table]]:
     """What is read once for all windows that a process makes."""
     ws = part.ws
+    exchange.bring([dataset.ledger_path(ws.data)], anew=True)
+    exchange.bring(exchange.names(part.folder, "attributes."))
+    for shared in (ws.expectations, ws.cache / "ids"):
+        exchange.bring_all(shared)
     tables = [parquet.read(part.folder / f"attributes.{number}.parquet") for number in range(len(ws.config.attributes))]
     return judging.ids(ws, ws.cache / "ids", ws.ledger()), tables
 
@@ -159,7 +176,9 @@ def _known(part: Part, asked: Asked, ids: Ids) -> Known:
     """Whether closed windows hold an id, or those before this one do as far as was told."""
     if not asked.told:
         return ids.known
-    others = pa.array(json.loads((part.folder / f"{asked.told}.json").read_text(encoding="utf-8")), pa.string())
+    note = part.folder / f"{asked.told}.json"
+    exchange.bring([note])
+    others = pa.array(json.loads(note.read_text(encoding="utf-8")), pa.string())
     return lambda column: pc.or_(ids.known(column), pc.is_in(column.combine_chunks(), value_set=others))
 
 
@@ -168,7 +187,7 @@ def _compare(part: Part, asked: Sequence[Asked]) -> list[str]:
 
     def ids(place: int) -> pa.ChunkedArray:
         folder = _folder(part, asked[place])
-        if not (folder / "held").exists():
+        if not len(_kept(folder / "held")):
             return pa.chunked_array([], pa.string())
         return dataset.read_window(folder, _name(part, asked[place]), ["event_id"])["event_id"]
 
@@ -181,7 +200,9 @@ def _note(part: Part, ids: list[str]) -> str:
         return ""
     text = json.dumps(ids)
     address = hashlib.sha256(text.encode()).hexdigest()[:16]
-    atomic_write(part.folder / f"{address}.json", lambda path: path.write_text(text, encoding="utf-8"))
+    note = part.folder / f"{address}.json"
+    atomic_write(note, lambda path: path.write_text(text, encoding="utf-8"))
+    exchange.send([note], anew=True)
     return address
 
 
@@ -195,8 +216,10 @@ def _folder(part: Part, asked: Asked) -> Path:
 
 def _keep(path: Path, hashes: Keys) -> None:
     atomic_write(path, hashes.tofile)
+    exchange.send([path], anew=True)
 
 
 def _kept(path: Path) -> Keys:
     """The hashes there; none of a window that would not close."""
+    exchange.bring([path])
     return np.fromfile(path, np.uint64) if path.exists() else np.empty(0, np.uint64)

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 from filelock import FileLock
 
+from flywheel import exchange
 from flywheel.data import dataset
 from flywheel.learn import survey, train
-from flywheel.learn.matrix import Cache
+from flywheel.learn.matrix import Cache, Recipe
 from flywheel.learn.survey import Survey
 from flywheel.learn.train import Batch, Columns, Trained
 from flywheel.workspace import Workspace
@@ -95,8 +96,8 @@ def fit_together(ws: Workspace, cluster: "Cluster", windows: Sequence[str], colu
     Raises:
         DataError: nothing can be learned from these rows.
     """
-    policy, elsewhere = ws.config.train, Workspace(ws.root, ws.config.told)
-    found = list(cluster.spread(partial(_survey, elsewhere, columns), windows))
+    policy, told = ws.config.train, (Workspace(ws.root, ws.config.told), ws.recipe, columns)
+    found = list(cluster.spread(partial(_survey, *told), windows))
     whole = survey.total(one for one, _ in found)
     survey.check(whole, ws.config.contract.kind, policy)
     rows = {name: one.rows for name, (one, _) in zip(windows, found, strict=True)}
@@ -104,7 +105,7 @@ def fit_together(ws: Workspace, cluster: "Cluster", windows: Sequence[str], colu
     parts = min(cluster.parts, whole.rows - newest, newest or whole.rows)
     head, tail = part(rows, 0, whole.rows - newest, parts), part(rows, whole.rows - newest, whole.rows, parts)
     shares = list(zip(head, tail, strict=True))
-    model, rounds, importance = cluster.together(partial(_share, elsewhere, columns), shares)
+    model, rounds, importance = cluster.together(partial(_share, *told), shares)
     digest = survey.whole_hash([digest for one, digest in found if one.rows])
     return Trained(model, columns, rounds, whole.rows, digest, importance, parts)
 
@@ -127,16 +128,22 @@ def part(rows: dict[str, int], start: int, end: int, parts: int) -> list[list[Ro
     return made
 
 
-def _survey(ws: Workspace, columns: Columns, name: str) -> tuple[Survey, bytes]:
-    rows = batch(ws, ws.matrices(), name)
+def _matrices(ws: Workspace, recipe: Recipe) -> Cache:
+    """The matrices as a worker has them."""
+    exchange.bring([dataset.ledger_path(ws.data)], anew=True)
+    return ws.matrices(recipe)
+
+
+def _survey(ws: Workspace, recipe: Recipe, columns: Columns, name: str) -> tuple[Survey, bytes]:
+    rows = batch(ws, _matrices(ws, recipe), name)
     digest = survey.hashed(name, rows.labels, columns.freeze(rows.load()), columns.names) if len(rows.labels) else b""
     return survey.survey(rows.labels), digest
 
 
 def _share(
-    ws: Workspace, columns: Columns, share: tuple[list[Rows], list[Rows]], threads: int
+    ws: Workspace, recipe: Recipe, columns: Columns, share: tuple[list[Rows], list[Rows]], threads: int
 ) -> tuple[bytes, int, dict[str, float]]:
-    cache = ws.matrices()
+    cache = _matrices(ws, recipe)
     head, tail = ([_some(batch(ws, cache, one.window), one) for one in rows] for rows in share)
     return train.fit_part(head, tail, columns, kind=ws.config.contract.kind, policy=ws.config.train, threads=threads)
 

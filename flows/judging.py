@@ -25,6 +25,11 @@ class Offered:
     events: tuple[str, ...]
     rejected: tuple[str, ...]
 
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.events, *self.rejected)
+
 
 @dataclass(frozen=True)
 class Judged:

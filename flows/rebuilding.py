@@ -55,7 +55,7 @@ def rebuild(ws: Workspace, number: int, *, on_progress: Watch) -> Rebuilt:
     made = deciding.generation(ws, number)
     scratch, parts = _scratch(ws, made), int(made.tags.get("parts", 1))
     compute = ws.config.compute.model_copy(update={"engine": "dask" if parts > 1 else "local", "workers": parts})
-    with on_progress() as listener, listening(listener), spreading(compute):
+    with on_progress() as listener, listening(listener), spreading(scratch, compute):
         planned = plan(scratch.ledger(), scratch.config, made.as_of)
         trained = learning.fit(scratch, planned, "rebuild")
         examined = learning.examine(scratch, planned, trained, Scorer(0, scratch.recipe))

@@ -114,7 +114,7 @@ def turn(
 ) -> Turned:
     """Turn the wheel once, as of an instant."""
     ws = Workspace.open(workspace)
-    with locked(ws.cache, "turn", wait=wait), spreading(ws.config.compute):
+    with locked(ws.cache, "turn", wait=wait), spreading(ws):
         deciding.open_store(ws)  # without a registry nothing can be decided, so nothing is begun
         closed, md5 = _close(ws, as_of)
         if promote_champion:  # first, for the next challenger is examined against whoever that makes champion
@@ -133,7 +133,7 @@ def turn(
 def collect_only(workspace: Path, as_of: datetime, wait: bool | float = False) -> int:
     """Close what may be closed and bring the state up to it, without a generation; how many windows."""
     ws = Workspace.open(workspace)
-    with locked(ws.cache, "collect", wait=wait), spreading(ws.config.compute):
+    with locked(ws.cache, "collect", wait=wait), spreading(ws):
         deciding.open_store(ws)
         closed, _ = _close(ws, as_of)
         settle(ws.root, as_of)

@@ -291,3 +291,6 @@ class Compute(Section):
         None, description="of a Dask scheduler, such as tcp://…:8786; without it, a cluster of processes of our own"
     )
     workers: int = Field(2, gt=0, description="processes of that cluster; at an address, so many fit a model together")
+    files: str | None = Field(
+        None, description="such as s3://bucket/prefix: how files reach workers that do not see the workspace's folder"
+    )

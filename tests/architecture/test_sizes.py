@@ -10,7 +10,11 @@ LINES = {"flywheel": 300, "flows": 330}
 LONGER = {
     "flywheel.integrations.mlflow_tracking": 360,  # what a generation's run holds, written and read side by side
 }
-CATCHES_ALL = {"flywheel.learn.custom": 2}  # a workspace's own features.py may raise anything
+CATCHES_ALL = {
+    "flywheel.exchange": 1,  # each storage has errors of its own
+    "flywheel.integrations.mlflow_tracking": 1,  # whatever ends an attempt, its run says so; and it is raised again
+    "flywheel.learn.custom": 2,  # a workspace's own features.py may raise anything
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

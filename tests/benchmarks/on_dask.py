@@ -109,7 +109,7 @@ def run(engine, root):
     ws, before = Workspace.open(Path(root)), resident()
     planned = plan(ws.ledger(), ws.config, ws.ledger()[-1].end)
     began = time.perf_counter()
-    with spreading.spreading(Compute(engine=engine, workers=2)):
+    with spreading.spreading(ws, Compute(engine=engine, workers=2)):
         spreading.build(ws.matrices(), [ws.config.windows.grid.parse(name) for name in planned.train])
         built = time.perf_counter()
         trained = learning.fit(ws, planned, "bench")
@@ -148,7 +148,7 @@ def deliver(root, millions):
 def close(engine, root, millions):
     """In a process of its own: close all windows; what it took."""
     ws, began = Workspace.open(Path(root)), time.perf_counter()
-    with spreading.spreading(Compute(engine=engine, workers=2)):
+    with spreading.spreading(ws, Compute(engine=engine, workers=2)):
         lines = closing.close(ws, START + timedelta(days=windows(float(millions))))
         closed = time.perf_counter()
     told = {"close": closed - began, "all": time.perf_counter() - began, "windows": len(lines)}

@@ -11,17 +11,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from flows import closing, closing_together, inspect, rebuilding, spreading
 from flows.judging import Offered
-from flywheel.errors import BlockedError, ConfigError
+from flywheel import exchange
+from flywheel.data import dataset
+from flywheel.errors import BlockedError, ConfigError, FlywheelError
 from flywheel.records import LedgerLine
 from flywheel.sections import Compute
 from flywheel.workspace import Workspace
-from tests.flows import world
+from tests.flows import team, world
 from tests.flows.shell import ROOT
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -34,15 +37,23 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[distributed.LocalCluster]:
+def bucket() -> Iterator[str]:
+    """Where files are exchanged by workers that do not see the workspace's folder."""
+    with team.bucket():
+        yield f"s3://{team.BUCKET}/exchange"
+
+
+@pytest.fixture(scope="module")
+def workers(bucket: str) -> Iterator[distributed.LocalCluster]:
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None, processes=True
     ) as cluster:
         yield cluster
 
 
-def spread(ws: Workspace, workers: distributed.LocalCluster) -> Workspace:
+def spread(ws: Workspace, workers: distributed.LocalCluster, files: str | None = None) -> Workspace:
     compute = {"engine": "dask", "address": workers.scheduler_address, "workers": 2}
+    compute |= {"files": files} if files else {}
     return world.amend(ws.root, compute=compute, train={"early_stopping": 10})
 
 
@@ -100,6 +111,99 @@ def test_what_workers_finished_is_taken_up_by_one_process(together: Workspace, t
     assert world.turn(ws, world.FIRST).reason == "nothing new since generation 1"
 
 
+@pytest.fixture(scope="module")
+def apart(
+    fresh_root: Path, workers: distributed.LocalCluster, bucket: str, tmp_path_factory: pytest.TempPathFactory
+) -> Workspace:
+    """What workers make of it that do not see the folder."""
+    ws = spread(world.copy(fresh_root, tmp_path_factory.mktemp("apart") / "cinema"), workers, bucket)
+    with distributed.Client(workers) as client:
+        client.run(watch, str(ws.root))
+        assert world.turn(ws, world.FIRST).status == "promoted"
+        assert set(client.run(opened).values()) == {()}, "a worker looked into the workspace's folder"
+    return ws
+
+
+def watch(root: str) -> None:
+    """Have this process remember which files in a folder it opens."""
+    sys.flywheel_opened = []  # type: ignore[attr-defined]
+    sys.addaudithook(
+        lambda event, given: event == "open" and str(given[0]).startswith(root) and sys.flywheel_opened.append(given[0])  # type: ignore[attr-defined]
+    )
+
+
+def opened() -> tuple[str, ...]:
+    return tuple(sys.flywheel_opened)  # type: ignore[attr-defined]
+
+
+def far(ws: Workspace, bucket: str) -> dict[str, bytes]:
+    """What lies in the bucket for the workers of a workspace."""
+    (held,) = (json.loads(path.read_text()) for path in ws.cache.glob("exchange.json"))
+    store = fsspec.filesystem("s3", use_listings_cache=False)
+    base = f"{bucket.removeprefix('s3://')}/cinema-{held['token']}/"
+    return {name.removeprefix(base): store.cat_file(name) for name in store.find(base)}
+
+
+def test_workers_that_do_not_see_the_folder_make_the_same_files(
+    together: Workspace, apart: Workspace, bucket: str
+) -> None:
+    there, here = far(apart, bucket), made(apart)
+    matrices = {name: content for name, content in there.items() if name.startswith(".flywheel/features/")}
+    assert {**here, **matrices} == made(together)
+    assert world.ends(apart).generations[0] == world.ends(together).generations[0]
+    exam = inspect.generations(apart)[0].exam_windows[0]
+    assert len([name for name in here if "/features/" in name]) < len(matrices), "what nobody needs here is not brought"
+    assert any(f"/features/{exam}" in name for name in here)
+    assert not [name for name in there if name.startswith(("inbox", ".flywheel/closing", ".flywheel/parted"))]
+
+
+def test_once_its_past_is_rewritten_a_workspace_has_another_place_in_the_bucket(
+    apart: Workspace, bucket: str, tmp_path: Path
+) -> None:
+    ws = world.copy(apart.root, tmp_path / "cinema")
+
+    def place() -> str:
+        with spreading.spreading(ws, ws.config.compute.model_copy(update={"files": bucket})):
+            ours = exchange.active()
+            assert ours is not None
+            return ours.url
+
+    before = place()
+    assert place() == before
+    *first, last = ws.ledger()
+    dataset.write_ledger(ws.data, first)
+    assert place() != before
+    after = place()
+    dataset.write_ledger(ws.data, [*first, last])
+    assert place() == after
+
+
+def test_a_second_turn_of_workers_that_do_not_see_the_folder(
+    together: Workspace, apart: Workspace, workers: distributed.LocalCluster, bucket: str, tmp_path: Path
+) -> None:
+    """In the place of the first one in the bucket, which is turned no more."""
+    here = world.copy(together.root, tmp_path / "here" / "cinema")
+    there = spread(world.copy(apart.root, tmp_path / "there" / "cinema"), workers, bucket)
+    ended = [world.turn(ws, world.SECOND).status for ws in (here, there)]
+    assert ended[0] == ended[1]
+    matrices = {name: content for name, content in far(there, bucket).items() if "/features/" in name}
+    assert {**made(there), **matrices} == made(here)
+    assert world.ends(there).generations == world.ends(here).generations
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [("s3://nobody-has-it/x", "does not answer as it should"), ("nowhere://x", "the workers' files cannot go there")],
+)
+def test_a_bucket_that_is_not_there_is_told(
+    fresh: Workspace, workers: distributed.LocalCluster, files: str, said: str
+) -> None:
+    ws = spread(fresh, workers, files)
+    with pytest.raises(FlywheelError, match=said) as caught:
+        world.turn(ws, world.FIRST)
+    assert f"[compute] files = '{files}" in str(caught.value)
+
+
 class Killing(distributed.SchedulerPlugin):
     """Kills the worker that is given the first of some work, as soon as it has it."""
 
@@ -118,10 +222,11 @@ class Killing(distributed.SchedulerPlugin):
             self.killed.append(pid)
 
 
+@pytest.mark.parametrize("in_a_bucket", [False, True])
 def test_workers_that_are_killed_in_the_middle_change_nothing(
-    fresh: Workspace, together: Workspace, workers: distributed.LocalCluster
+    fresh: Workspace, together: Workspace, workers: distributed.LocalCluster, bucket: str, *, in_a_bucket: bool
 ) -> None:
-    ws = spread(fresh, workers)
+    ws = spread(fresh, workers, bucket if in_a_bucket else None)
     killing = Killing(workers, "_close", "_compare", "_tally", "_look", "_joined")
     workers.scheduler.add_plugin(killing)
     try:
@@ -129,7 +234,8 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(
     finally:
         workers.scheduler.remove_plugin(killing.name)
     assert len(set(killing.killed)) == 5
-    assert made(ws) == made(together)
+    matrices = {name: held for name, held in far(ws, bucket).items() if "/features/" in name} if in_a_bucket else {}
+    assert {**made(ws), **matrices} == made(together)
     assert world.ends(ws).generations[0] == world.ends(together).generations[0]
 
 
@@ -168,7 +274,7 @@ def close(ws: Workspace, count: int) -> list[LedgerLine] | BlockedError:
     """What comes of closing so many windows where the workspace says."""
     at = world.closes(count)
     closing.take(ws, at, world.closes(12))
-    with spreading.spreading(ws.config.compute):
+    with spreading.spreading(ws):
         try:
             return closing.close(ws, at)
         except BlockedError as error:
@@ -183,9 +289,11 @@ def left(ws: Workspace) -> list[str]:
 class Both:
     """A workspace twice: windows of one are closed here, those of the other by workers."""
 
-    def __init__(self, ws: Workspace, workers: distributed.LocalCluster, folder: Path) -> None:
+    def __init__(
+        self, ws: Workspace, workers: distributed.LocalCluster, folder: Path, files: str | None = None
+    ) -> None:
         self.here = world.copy(ws.root, folder / "here" / "cinema")
-        self.there = spread(world.copy(ws.root, folder / "there" / "cinema"), workers)
+        self.there = spread(world.copy(ws.root, folder / "there" / "cinema"), workers, files)
 
     def deliver(self, table: pa.Table, name: str = "more.csv") -> None:
         for ws in (self.here, self.there):
@@ -201,9 +309,11 @@ class Both:
         return there
 
 
-@pytest.fixture
-def both(fresh: Workspace, workers: distributed.LocalCluster, tmp_path: Path) -> Both:
-    return Both(guarded(fresh), workers, tmp_path)
+@pytest.fixture(params=[False, True], ids=["one folder", "a bucket"])
+def both(
+    request: pytest.FixtureRequest, fresh: Workspace, workers: distributed.LocalCluster, bucket: str, tmp_path: Path
+) -> Both:
+    return Both(guarded(fresh), workers, tmp_path, bucket if request.param else None)
 
 
 @pytest.mark.parametrize("at_once", [1, 8])
@@ -260,7 +370,7 @@ def test_a_driver_that_is_killed_while_it_closes_changes_nothing(both: Both) -> 
     program = (
         "import sys; from pathlib import Path; from flows import closing, spreading; from tests.flows import world;"
         "from flywheel.workspace import Workspace; ws = Workspace.open(Path(sys.argv[1]));\n"
-        "with spreading.spreading(ws.config.compute): closing.close(ws, world.closes(8))"
+        "with spreading.spreading(ws): closing.close(ws, world.closes(8))"
     )
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     killed = subprocess.run(
@@ -309,10 +419,10 @@ def test_a_cluster_that_is_not_there_is_refused(fresh: Workspace, monkeypatch: p
         world.turn(fresh, world.SECOND)
 
 
-def test_without_dask_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dask_it_is_said_how_to_install_it(turned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with (
         pytest.raises(ConfigError, match=r"Dask is not installed[\s\S]*pip install 'flywheel\[dask\]'"),
-        spreading.spreading(Compute(engine="dask")),
+        spreading.spreading(turned, Compute(engine="dask")),
     ):
         pass

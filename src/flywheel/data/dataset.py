@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel import parquet
+from flywheel import exchange, parquet
 from flywheel.errors import IntegrityError
 from flywheel.fingerprint import Seen, atomic_write, link, remove_leftovers, sha256, verify_all
 from flywheel.records import LedgerLine, Outcomes
@@ -46,6 +46,11 @@ def events_path(data: Path, window: str) -> Path:
 def quarantine_path(data: Path, window: str) -> Path:
     """Where the quarantined rows of a window are; there is no file where there are none."""
     return data / "quarantine" / f"{window}.parquet"
+
+
+def ledger_path(data: Path) -> Path:
+    """Where the ledger is."""
+    return data / "ledger.parquet"
 
 
 def write_window(data: Path, window: str, rows: pa.Table, quarantined: pa.Table) -> tuple[str, str | None]:
@@ -95,7 +100,7 @@ def append(data: Path, line: LedgerLine) -> tuple[LedgerLine, ...]:
     if ledger and line.start != ledger[-1].end:
         raise IntegrityError(
             f"window {line.window} does not follow {ledger[-1].window}, the last closed one",
-            where=str(data / "ledger.parquet"),
+            where=str(ledger_path(data)),
             why=f"it starts at {line.start.isoformat()}, and {ledger[-1].end.isoformat()} is next",
         )
     ledger = (*ledger, line)
@@ -105,7 +110,7 @@ def append(data: Path, line: LedgerLine) -> tuple[LedgerLine, ...]:
 
 def write_ledger(data: Path, ledger: Sequence[LedgerLine]) -> None:
     """Replace the ledger: for the turn, which adds a line, and the backfill, which makes another dataset."""
-    atomic_write(data / "ledger.parquet", lambda path: _write_ledger(path, ledger))
+    atomic_write(ledger_path(data), lambda path: _write_ledger(path, ledger))
 
 
 def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
@@ -114,7 +119,7 @@ def read_ledger(data: Path) -> tuple[LedgerLine, ...]:
     Raises:
         IntegrityError: it cannot be read, does not add up, has a gap, or is missing while windows are there.
     """
-    path = data / "ledger.parquet"
+    path = ledger_path(data)
     if not path.exists():
         if len(list(data.glob("events/*.parquet"))) > 1:  # one may stand without a line: a crash before its closing
             raise IntegrityError("the ledger is missing while windows are there", where=str(path), next=parquet.RESTORE)
@@ -146,7 +151,15 @@ def read_window(
         IntegrityError: the file is missing, truncated or corrupted.
         DataError: it has no such column.
     """
-    return parquet.read(events_path(data, window), columns, maybe=maybe)
+    exchange.bring([path := events_path(data, window)])
+    return parquet.read(path, columns, maybe=maybe)
+
+
+def send(data: Path) -> None:
+    """Send closed windows and the ledger to where workers find them, as far as they are not there."""
+    if exchange.active() is not None:
+        exchange.send(events_path(data, line.window) for line in read_ledger(data))
+        exchange.send([ledger_path(data)], anew=True)
 
 
 def read_quarantine(data: Path, window: str) -> pa.Table | None:

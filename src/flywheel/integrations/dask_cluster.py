@@ -1,16 +1,25 @@
-"""Work spread over the workers of a Dask cluster, which is handed references and hands back as little."""
+"""Work spread over the workers of a Dask cluster, which is handed references and hands back as little.
 
+Where workers do not see the workspace's folder, a path in it travels as one in the folder of whoever gets it.
+"""
+
+import hashlib
+import io
 import logging
 import math
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import Any, NoReturn
 
+import cloudpickle  # type: ignore[import-untyped]
 import dask
+from dask.utils import funcname
 from distributed import Client, Future, LocalCluster, get_worker, wait
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
@@ -18,7 +27,9 @@ from xgboost.core import XGBoostError
 from xgboost.dask import CommunicatorContext
 from xgboost.tracker import RabitTracker
 
+from flywheel import exchange
 from flywheel.errors import ConfigError, FlywheelError
+from flywheel.exchange import Exchange
 from flywheel.sections import Compute
 
 PATIENCE = 60  # seconds that a cluster may take to have its workers
@@ -37,10 +48,10 @@ class Cluster:
 
         Work that loses its worker is done again by another, so it must be such as can be done again.
         """
-        futures = self.client.map(work, list(items), pure=False)
+        futures = self.client.map(_sent(work), list(items), key=funcname(work), pure=False)
         try:
             for future in futures:
-                yield future.result()
+                yield _received(future.result())
         except (KilledWorker, CommClosedError, CancelledError) as error:
             _gone(error)
         finally:
@@ -56,12 +67,12 @@ class Cluster:
             workers = self._ready(len(items))
             where = self.client.run_on_scheduler(_track, len(items), _host(self.client))
             futures = [
-                self.client.submit(_joined, work, item, rank, where, workers=[worker], pure=False)
+                self.client.submit(_joined, _sent(work), item, rank, where, workers=[worker], pure=False)
                 for rank, (worker, item) in enumerate(zip(workers, items, strict=True))
             ]
             try:
                 self._done(futures, workers)
-                return futures[0].result()
+                return _received(futures[0].result())
             except (KilledWorker, CommClosedError, CancelledError, XGBoostError) as error:
                 self._give_up(futures, workers)
                 if not left:
@@ -101,6 +112,53 @@ class Cluster:
 
     def _workers(self) -> set[str]:
         return set(self.client.scheduler_info(n_workers=-1)["workers"])
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Work for a worker that has a folder of its own."""
+
+    url: str
+    packed: bytes
+
+    def __call__(self, *given: Any) -> bytes:
+        folder = Path(get_worker().local_directory) / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        with exchange.through(Exchange(folder, self.url)):
+            return _pack(pickle.loads(self.packed)(*given), folder)
+
+
+def _sent(work: Callable[..., Any]) -> Callable[..., Any]:
+    ours = exchange.active()
+    return work if ours is None else _Sent(ours.url, _pack(work, ours.root))
+
+
+def _received(made: Any) -> Any:
+    return made if exchange.active() is None else pickle.loads(made)
+
+
+class _Packing(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles a path in a folder as one in whichever folder its reader has."""
+
+    def __init__(self, stream: io.BytesIO, folder: Path) -> None:
+        super().__init__(stream)
+        self.folder = folder
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Path) and value.is_relative_to(self.folder):
+            return _within, (value.relative_to(self.folder).as_posix(),)
+        return super().reducer_override(value)
+
+
+def _pack(value: Any, folder: Path) -> bytes:
+    stream = io.BytesIO()
+    _Packing(stream, folder).dump(value)
+    return stream.getvalue()
+
+
+def _within(name: str) -> Path:
+    ours = exchange.active()
+    assert ours is not None
+    return ours.root / name
 
 
 def _track(parts: int, host: str) -> dict[str, Any]:

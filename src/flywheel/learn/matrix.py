@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from flywheel import exchange
 from flywheel.config import Config
 from flywheel.errors import DataError, IntegrityError
 from flywheel.learn import block, coding, custom, features, state
@@ -116,7 +117,9 @@ class Cache:
             go(self, self._missing(windows), progress, fresh=True)
 
     def _missing(self, windows: list[int]) -> list[int]:
-        return [w for w in windows if self._find(w) is None]
+        folder = self.folder / "features"
+        made = {path.stem.rpartition("-")[0] for path in (*folder.glob("*.npy"), *exchange.names(folder))}
+        return [w for w in windows if self.stem(w) not in made]
 
     def load(self, window: int) -> Matrix:
         """The matrix of a window, float32 of shape (rows, len(recipe.names)); made again if it is damaged."""
@@ -124,7 +127,8 @@ class Cache:
         matrix = None if path is None else _read(path)
         if matrix is None:
             if path is not None:
-                path.unlink()
+                path.unlink(missing_ok=True)
+                exchange.drop(path)
             self.build([window])
             path = self._find(window)
             assert path is not None
@@ -213,15 +217,19 @@ class Cache:
     def _own(self, table: pa.Table) -> Matrix:
         return self.recipe.custom.matrix(table.select(self.recipe.spec.offered).to_pandas())
 
+    @property
+    def counters(self) -> Path:
+        """Where the counters are."""
+        return self.folder / "state" / self.recipe.fingerprint
+
     def store(self, keep: int = 0) -> Segments:
         """The counters; at least `keep` windows of them are kept apart."""
-        folder = self.folder / "state" / self.recipe.fingerprint
         keep = max(keep, self.recipe.spec.config.windows.grid.lag + TURN_WINDOWS)
-        return Segments(folder, self.recipe.spec.tables, keep=keep, chain=self.chain.get)
+        return Segments(self.counters, self.recipe.spec.tables, keep=keep, chain=self.chain.get)
 
     def forget(self) -> None:
         """Begin the counters again with nothing in them."""
-        (self.folder / "state" / self.recipe.fingerprint / MANIFEST).unlink(missing_ok=True)
+        (self.counters / MANIFEST).unlink(missing_ok=True)
 
     def kept(self, oldest: dict[int, int]) -> int:
         """How many windows to keep apart so that the oldest state that each window asks for is."""
@@ -240,7 +248,8 @@ class Cache:
             self._files.update(
                 (path.stem.rpartition("-")[0], path) for path in (self.folder / "features").glob("*.npy")
             )
-        return self._files.get(stem)
+        elsewhere = exchange.names(self.folder / "features", f"{stem}-") if stem not in self._files else ()
+        return next(iter(elsewhere), self._files.get(stem))
 
     def write(self, window: int, matrix: Matrix, table: pa.Table) -> None:
         """Keep the matrix of a window's rows, with its own functions' columns."""
@@ -252,7 +261,9 @@ class Cache:
         partial = folder / f"{self.stem(window)}.{secrets.token_hex(4)}.partial"  # two workers may make the same
         with partial.open("wb") as stream:
             np.save(stream, matrix)
-        partial.replace(folder / f"{self.stem(window)}-{_checksum(matrix)}.npy")
+        path = folder / f"{self.stem(window)}-{_checksum(matrix)}.npy"
+        partial.replace(path)
+        exchange.send([path], anew=True)
 
 
 def _as_of(store: Segments, table: str, at: int) -> tuple[Keys, Entries]:
@@ -270,6 +281,7 @@ def _checksum(matrix: Matrix) -> str:
 
 def _read(path: Path) -> Matrix | None:
     """A cached matrix, or None where the bytes are not those that the name promises."""
+    exchange.bring([path])
     try:
         matrix: Matrix = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -1,4 +1,4 @@
-"""The matrices of many windows in three steps, each of which may be done by any process that sees the folder.
+"""The matrices of many windows in three steps, each of which may be done by any process that sees the files.
 
 Per window, what its rows teach every key: a tally. Then one pass over the tallies, which are small: the fold, which
 keeps for each window what its own keys were known as. Then, again per window, the lookup. Between the steps travel
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from flywheel import exchange
 from flywheel.errors import ConfigError
 from flywheel.learn import state
 from flywheel.learn.block import Block, Counters, Spread, code, tallied
@@ -180,8 +181,8 @@ def advance(
     store, part = cache.store(), Part.of(cache)
     if not cache.todo(store, missing):
         return
-    shutil.rmtree(cache.folder / "parted", ignore_errors=True)
-    (cache.folder / "parted").mkdir(parents=True)
+    _clean(cache)
+    exchange.send_all(cache.counters)
     wanted = [Asked(w, cache.chain[w], w in missing) for w in cache.todo(store, missing)]
     asked = {one.window: one for one in spread(partial(_tally, part), wanted)}
     keep = cache.kept({w: min(one.states) for w, one in asked.items() if one.states}) if fresh else 0
@@ -189,9 +190,16 @@ def advance(
         newest = cache.store().newest
         before = {} if newest is None else {newest: cache.chain[newest]}
         list(spread(partial(_fold, part, keep), [(before, [asked[w] for w in run])]))
+        exchange.bring_all(cache.counters)
         for rows in spread(partial(_look, part), [asked[w] for w in run if asked[w].wanted]):
             progress(rows)
-    shutil.rmtree(cache.folder / "parted")
+    _clean(cache)
+
+
+def _clean(cache: Cache) -> None:
+    """Remove what the steps left for each other."""
+    shutil.rmtree(cache.folder / "parted", ignore_errors=True)
+    exchange.drop(cache.folder / "parted")
 
 
 def _tally(part: Part, one: Asked) -> Asked:
@@ -205,10 +213,12 @@ def _tally(part: Part, one: Asked) -> Asked:
 def _fold(part: Part, keep: int, run: tuple[dict[int, str], list[Asked]]) -> None:
     before, windows = run
     cache = part.open(before | {one.window: one.address for one in windows})
+    exchange.bring_all(cache.counters)
     tallies = {one.window: _kept(part.file(cache, one.window, "tally")) for one in windows}
     asked = {one.window: one.states for one in windows if one.wanted}
     for window, at, made in fold(cache.store(keep), cache.recipe.spec, tallies, asked):
         _keep(part.file(cache, window, at), made)
+    exchange.send_all(cache.counters)
 
 
 def _look(part: Part, one: Asked) -> int:
@@ -221,12 +231,15 @@ def _look(part: Part, one: Asked) -> int:
 
 def _keep(path: Path, arrays: Arrays) -> None:
     """Leave arrays for the next step; whoever does the same at the same time leaves the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial_file = path.with_suffix(f".{secrets.token_hex(4)}.partial")
     with partial_file.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
     partial_file.replace(path)
+    exchange.send([path], anew=True)
 
 
 def _kept(path: Path) -> Arrays:
+    exchange.bring([path])
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)

@@ -163,7 +163,7 @@ class Spool:
 
     def forget(self, consumed: frozenset[str]) -> int:
         """Delete the files of consumed shards, and say how many; what was taken stays known."""
-        files = [path for name in sorted(consumed) for path in self._files(name)]
+        files = [path for name in sorted(consumed) for path in self.files(name)]
         for path in files:
             path.unlink()
         return len(files)
@@ -192,13 +192,14 @@ class Spool:
         shards = (shard for one in taken for shard in _windows(one.name, tuple(one.shards), self.grid))
         return tuple(sorted(name for name, kind, at in shards if wanted(kind, at) and name not in consumed))
 
-    def _files(self, name: str) -> list[Path]:
+    def files(self, name: str) -> list[Path]:
+        """The files of a shard."""
         return sorted((self._shards / name).parent.glob(f"{Path(name).name}.*parquet"))
 
     def _read(self, names: Iterable[str], schema: pa.Schema) -> pa.Table:
         tables = []
         for name in names:
-            files = self._files(name)
+            files = self.files(name)
             if not files:
                 why = "its files were deleted before its window was closed"
                 raise IntegrityError(f"shard {name} is not in the inbox", where=str(self._shards), why=why)
@@ -227,8 +228,7 @@ class Spool:
             taken = self._fill(temporary, delivery, config, now, progress)
             if accept:
                 accept(taken, lambda: _read_all(sorted((temporary / "rejected").glob("*.parquet")), REJECTED))
-            record = temporary / _RECORD
-            record.write_text(json.dumps(asdict(taken), indent=1), encoding="utf-8")
+            (record := temporary / _RECORD).write_text(json.dumps(asdict(taken), indent=1), encoding="utf-8")
             for path in (record, temporary / "rejected", temporary):
                 sync(path)
             if (final := self._shards / delivery.name).exists():
