@@ -70,9 +70,9 @@ class Lived:
     society: object
 
 
-def arms_of(users):
-    """Who is in the holdback, by a hash of the index."""
-    return pd.util.hash_array(np.arange(users)) / 2.0**64 < HOLDBACK
+def arms_of(users, seed):
+    """Who is in the holdback, by a hash of the index that each world salts: else all had the same luck with it."""
+    return pd.util.hash_array(np.arange(users) + 1_000_000 * seed) / 2.0**64 < HOLDBACK
 
 
 def live(learner, habits, seed):
@@ -83,7 +83,7 @@ def live(learner, habits, seed):
         path.append(learner.q(rows) if turn >= SINCE else Q0)
         for _ in range(WEEK):
             users = society.sessions.user
-            held = arms_of(len(society.satisfaction))[users]
+            held = arms_of(len(society.satisfaction), seed)[users]
             good = rng.random(len(users)) < np.where(held, Q0, path[-1])
             today = society
             lists = [oracle(today), shuffle(seed)]
