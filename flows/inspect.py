@@ -9,7 +9,6 @@ from typing import Any
 
 from flows import deciding, replaying
 from flows.standing import Status as Status
-from flows.standing import outcomes as outcomes
 from flows.standing import status as status
 from flywheel import trial
 from flywheel.data import dataset

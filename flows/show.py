@@ -150,6 +150,7 @@ def status(found: Status) -> RenderableType:
         ("dataset", str(found.totals)),
         ("inbox", waiting),
         *([("outcomes", accounted(found.outcomes))] if found.outcomes else []),
+        *([("outcomes", Text(found.inbox, style="red"))] if found.inbox else []),
         *([("serving", served(found.snapshot))] if found.snapshot else []),
     ]
     return table("", "", rows=lines)

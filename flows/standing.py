@@ -1,13 +1,14 @@
 """Where a wheel stands, by its own records: told in a second, also while everything is down."""
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flows import evidence, journal, lock
 from flywheel.data import dataset
-from flywheel.errors import DataError, RegistryError
+from flywheel.errors import DataError, IntegrityError, RegistryError, SourceError
 from flywheel.integrations.mlflow_glance import Glance, glance
 from flywheel.learn.plan import plan
 from flywheel.records import Move
@@ -44,6 +45,7 @@ class Status:
     trial: Trial = field(default_factory=Trial)
     patience: timedelta = timedelta()
     registry: str = ""
+    inbox: str = ""
     now: str = ""
     killed: str = ""
     last_turn: dict[str, Any] | None = None
@@ -56,7 +58,10 @@ class Status:
 
 
 def status(ws: Workspace) -> Status:
-    """Where the wheel stands, by its own records; what cannot be read of the registry is said in `registry`."""
+    """Where the wheel stands, by its own records.
+
+    What cannot be read of the registry is said in `registry`, and what outcomes cannot be accounted for by in `inbox`.
+    """
     ledger = ws.ledger()
     consumed = frozenset(shard for line in ledger for shard in line.shards)
     spool = Spool(ws.inbox, ws.config.windows.grid)
@@ -66,6 +71,7 @@ def status(ws: Workspace) -> Status:
     lines = journal.read(ws.cache)
     up = running_up(ws)
     rows = growth(ws, held)
+    accounted, unaccounted = _outcomes(ws, spool, consumed)
     return Status(
         product=ws.config.product.name,
         windows=len(ledger),
@@ -73,7 +79,8 @@ def status(ws: Workspace) -> Status:
         totals=dataset.totals(ledger),
         still_open=sum(spool.still_open(consumed).values()),
         waiting_rejected=spool.rejected_open(consumed),
-        outcomes=outcomes(ws, spool, consumed),
+        outcomes=accounted,
+        inbox=unaccounted,
         generations=held.generations,
         unfinished=held.unfinished,
         champion=held.champion,
@@ -96,20 +103,16 @@ def status(ws: Workspace) -> Status:
     )
 
 
-def outcomes(ws: Workspace, spool: Spool, consumed: frozenset[str]) -> Account | None:
-    """What became of every outcome that ever arrived; None where nobody is served.
-
-    Raises:
-        IntegrityError: it does not add up, or what was taken from the inbox is not known here.
-    """
+def _outcomes(ws: Workspace, spool: Spool, consumed: frozenset[str]) -> tuple[Account | None, str]:
+    """What became of every outcome that ever arrived, None where nobody is served; and why that cannot be told."""
     if ws.config.serve is None:
-        return None
-    demand_marks(spool, consumed)
-    inbox = Inbox.open(ws.config.inbox_url, ws.root)
+        return None, ""
     try:
-        return account(inbox, [taken.mark for taken in spool.deliveries()])
-    finally:
-        inbox.close()
+        demand_marks(spool, consumed)
+        with closing(Inbox.open(ws.config.inbox_url, ws.root)) as inbox:
+            return account(inbox, [taken.mark for taken in spool.deliveries()]), ""
+    except (IntegrityError, SourceError) as error:
+        return None, "; ".join(part for part in (error.what, error.why, error.next) if part)
 
 
 def growth(ws: Workspace, held: Glance | None = None) -> float:

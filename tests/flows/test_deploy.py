@@ -91,7 +91,8 @@ def two_turns(ws: Workspace, life: World, as_of: datetime) -> tuple[Any, ...]:
     revolve(ws, live.now(life))
     with closing(serving.inbox(ws)) as inbox:
         arrived = inbox.arrived()
-    status = inspect.status(ws)  # refuses where an outcome is lost or counted twice
+    status = inspect.status(ws)
+    assert status.inbox == "", "an outcome is lost, or counted twice"
     return ends(ws), arrived, status.totals, status.outcomes
 
 
@@ -104,11 +105,24 @@ def test_without_the_marks_of_what_was_taken_nothing_is_taken_twice(shop: tuple[
     ws, life = shop
     shutil.rmtree(ws.inbox)  # as on a machine that has a clone and its data
     life.live(WEEK)
-    for refused in (lambda: live.turn(ws, life), lambda: inspect.status(ws)):
-        with pytest.raises(IntegrityError, match="that closed windows were made of are not here") as caught:
-            refused()
-        told_well(f"flywheel: {caught.value}\n")
+    with pytest.raises(IntegrityError, match="that closed windows were made of are not here") as caught:
+        live.turn(ws, life)
+    told_well(f"flywheel: {caught.value}\n")
+    status = inspect.status(ws)
+    assert (status.outcomes, status.windows) == (None, deployed.WEEKS)
+    assert "that closed windows were made of are not here; without them" in status.inbox
+    assert status.inbox.endswith("copy inbox/ from where the newest window was closed, or from its backup")
     assert len(ws.ledger()) == deployed.WEEKS
+
+
+def test_where_a_wheel_stands_is_told_while_its_inbox_is_away(
+    shop: tuple[Workspace, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_INBOX__URL", "postgresql://wheel:s3cret@127.0.0.1:1/wheel?connect_timeout=1")
+    status = inspect.status(Workspace.open(shop[0].root))
+    assert (status.outcomes, status.windows, status.champion > 0) == (None, deployed.WEEKS, True)
+    assert "127.0.0.1:1" in status.inbox or "connection" in status.inbox
+    assert "s3cret" not in status.inbox
 
 
 @pytest.fixture
