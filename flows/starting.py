@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel.config import Config, load
+from flywheel.config import Config, laid_over, load
 from flywheel.errors import ConfigError
 from flywheel.infer import Given, Proposal, infer
 from flywheel.integrations import dvc_data, git_repo, gx_profile, mlflow_store
@@ -63,7 +63,7 @@ def start_serving(root: Path, config: Config) -> tuple[Path, ...]:
 def create(root: Path, config: Config, suites: Mapping[str, Mapping[str, Any]]) -> tuple[Path, ...]:
     """Make `root` a workspace of this config: its files, a git and DVC repository, and an MLflow store."""
     dvc_data.init(root)
-    mlflow_store.create(root, config.product.name, config.registry)
+    mlflow_store.create(root, config.product.name, laid_over(config).registry)
     written = write_workspace(root, config, suites)
     git_repo.commit(
         root, f"Start the wheel of {config.product.name}", [str(path.relative_to(root)) for path in written]

@@ -171,6 +171,15 @@ def load(root: Path) -> Config:
     return parse(_overlay(values, os.environ), where=str(path))
 
 
+def laid_over(config: Config) -> Config:
+    """The config under the environment, as it is for whoever loads it once it is written.
+
+    Raises:
+        ConfigError: the environment has a value of the wrong kind.
+    """
+    return parse(_overlay(config.model_dump(mode="json", exclude_none=True), os.environ))
+
+
 def parse(values: dict[str, Any], *, where: str = FILE) -> Config:
     """Check raw values against the contract of flywheel.toml.
 

@@ -15,8 +15,9 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from flows import deciding, inspect, publishing
+from flows import deciding, inspect, publishing, starting
 from flywheel.errors import BusyError, IntegrityError, RegistryError
+from flywheel.infer.unseen import unseen
 from flywheel.integrations import dvc_data, mlflow_registry, mlflow_store, shared_lock
 from flywheel.workspace import Workspace
 from tests.conftest import Postgres
@@ -166,6 +167,17 @@ def until(true: Callable[[], bool], running: Running) -> None:
             os.kill(running.pid, signal.SIGKILL)
             raise AssertionError(f"not in time; the command was {where}, and said {running.done().said}")
         time.sleep(0.02)
+
+
+def test_a_workspace_begins_with_the_registry_that_the_environment_names(
+    fresh_schema: Callable[[], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_REGISTRY__URL", fresh_schema())
+    starting.start_serving(tmp_path / "shop", unseen(name="shop"))
+    found = inspect.status(Workspace.open(tmp_path / "shop"))
+    assert (found.registry, found.generations) == ("", 0)
+    assert not (tmp_path / "shop" / "mlruns" / "mlflow.db").exists()
+    assert "postgres" not in (tmp_path / "shop" / "flywheel.toml").read_text(encoding="utf-8")
 
 
 def test_an_empty_database_is_no_store_without_generations(
