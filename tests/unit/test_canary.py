@@ -57,8 +57,9 @@ def test_what_is_lost_may_be_negative_too() -> None:
 
 
 def test_whom_both_served_are_the_canarys() -> None:
-    users = np.array(["a", "a", "b", "c"], object)
-    found = seen(users, np.array([1.0, 0.0, 1.0, math.nan]), np.array([True, False, False, False]))
+    users = np.array(["a", "a", "a", "b", "c"], object)
+    labels, tried = np.array([1.0, math.nan, 0.0, 1.0, math.nan]), np.array([True, True, False, False, False])
+    found = seen(users, labels, tried)
     assert (found.users, found.of) == (1, 3)
     assert [list(map(float, arm)) for arm in (*found.rewards, *found.rows)] == [[1], [1], [1], [1]]
 

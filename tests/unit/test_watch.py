@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flywheel.measure import watch
+from flywheel.evidence import Estimate
+from flywheel.measure import sequences, watch
 from flywheel.records import Outcomes
 from flywheel.watched import Signal
 
@@ -28,6 +29,32 @@ def test_whoever_meets_a_canary_is_not_held_back_and_says_nothing_of_the_champio
     assert watch.arms(now, HELD).status == "well"
     assert watch.against_holdback(now, 0.02).status == "well"
     assert watch.arms(now[now["arm"] != "canary"], HELD + TRIED).status == "off"
+
+
+def test_where_nobody_is_drawn_by_lot_nothing_is_said_of_the_arms() -> None:
+    assert watch.arms(rows(0.3, 0.3), 0.0).status == "not enough evidence"
+
+
+def test_whoever_stays_away_is_no_fault_of_the_lot() -> None:
+    """Those who were there before have left the wheel; new ones fall as they should."""
+    old = rows(0.3, 0.3).assign(new=False)
+    now = pd.concat([old[old["arm"] == "holdback"], rows(0.3, 0.3, first=1500)])
+    assert watch.arms(now, HELD).status == "well"
+    assert watch.arms(now.assign(new=True), HELD).status == "off"
+
+
+def test_a_loss_within_the_margin_is_none() -> None:
+    now = rows(0.24, 0.3)
+    assert watch.against_holdback(now, 0.02).status == "harm"
+    assert watch.against_holdback(now, 0.3).status == "well"
+
+
+def test_a_comparison_that_may_take_back_has_half_of_the_error() -> None:
+    now = rows(0.3, 0.3)
+    parts = (now[now["own"]], now[now["arm"] == "holdback"])
+    ours, theirs = (sequences.per_user(part["user"], part["label"]) for part in parts)
+    half = sequences.difference((ours[0], theirs[0]), (ours[1], theirs[1]), best_at=watch.BEST_AT, alpha=0.025)
+    assert watch.against_holdback(now, 0.02).estimate == Estimate(half.estimate, half.low, half.high)
 
 
 def test_a_loss_against_the_holdback_is_harm_and_a_gain_is_none() -> None:
@@ -54,6 +81,8 @@ def test_a_holdback_that_earns_nothing_divides_nothing() -> None:
     found = watch.against_predecessor(rows(0.3, 0.0), rows(0.3, 0.3), 0.02)
     assert found.status == "not enough evidence"
     assert "too near to 0" in found.says
+    little = watch.against_predecessor(rows(0.3, 0.0005), rows(0.3, 0.3), 0.02)
+    assert little.status == "not enough evidence", little.says
 
 
 @pytest.mark.parametrize(("foretold", "status"), [(0.3, "well"), (0.2, "well"), (0.5, "off")])
@@ -90,4 +119,5 @@ def test_harm_takes_back_unless_what_is_before_is_no_better() -> None:
         assert not refused.back
         assert said in refused.why
     assert "was worse still" in policy(harm, better).why
+    assert policy(harm, better, previous=0).back, "the baseline is what the holdback gets, and that is better"
     assert policy(better) == (False, "")
