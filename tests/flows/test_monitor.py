@@ -9,13 +9,17 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from flows import deciding, inspect, monitor, moving, products, serving
+from flows import deciding, inspect, monitor, moving, products, serving, watching
 from flows import turn as turning
+from flywheel import parquet
+from flywheel.data import dataset
 from flywheel.events import Candidate, Outcome, Request
 from flywheel.found import PAGE
-from flywheel.integrations import mlflow_registry
+from flywheel.integrations import mlflow_registry, mlflow_tracking
 from flywheel.integrations.prefect_api import Booting, ready
 from flywheel.watched import HARM, MONITOR, Watched
 from flywheel.workspace import Workspace
@@ -138,6 +142,26 @@ def test_harm_is_taken_back_and_stays_back(
     assert f"in place of generation {promoted.broken}" in arrived[0]["message"]
 
 
+def test_what_two_gave_by_turns_is_no_time_of_the_one_before(promoted: Promoted, tmp_path: Path) -> None:
+    """As where one of two servers takes up a champion before the other."""
+    ws = copy(promoted.ws.root, tmp_path / "live")
+    lines = ws.ledger()
+    for line, gave in ((lines[-2], [7]), (lines[-1], [7, 8])):
+        rows = dataset.read_window(ws.data, line.window)
+        place = rows.schema.get_field_index("generation")
+        wheel = pc.equal(rows["arm"].cast(pa.string()), "wheel")
+        by_turns = pa.array(np.repeat(np.resize(gave, len(rows)), 2)[: len(rows)], rows.schema.field(place).type)
+        rows = rows.set_column(place, rows.schema.field(place), pc.if_else(wheel, by_turns, rows["generation"]))
+        place = rows.schema.get_field_index("late")
+        late = pa.array([number % 3 == 0 for number in range(len(rows))])
+        parquet.write(dataset.events_path(ws.data, line.window), rows.set_column(place, rows.schema.field(place), late))
+    found = watching.served(ws, lines, 8, 7)
+    assert set(found.now.loc[found.now["own"], "window"]) == {lines[-1].window}
+    assert set(found.before["window"]) == {lines[-2].window, lines[-1].window}
+    assert found.before["ts"].max() < found.now["ts"].min()
+    assert not any(at % 3 == 0 for rows in (found.now, found.before) for at in rows["at"]), "a late row counts"
+
+
 def test_whoever_is_named_is_told_once_and_nobody_else_stops_it(
     promoted: Promoted, tmp_path: Path, told: tuple[str, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,7 +188,13 @@ def test_whoever_is_named_is_told_once_and_nobody_else_stops_it(
     warned = [r.getMessage() for r in caplog.records if "could not be told" in r.getMessage()]
     assert len(warned) == 1
     assert "token" not in warned[0]
-    amend(ws.root, monitor={"rollback": True, "notify": [address]})
+    ws = amend(ws.root, monitor={"rollback": True, "notify": [address]})
+    store, before = deciding.open_store(ws), deciding.generation(ws, promoted.before)
+    mlflow_tracking.say(store, before, HARM, "it was taken back itself once")
+    refused: Watched = quiet(monitor.monitor, ws.root, as_of)
+    assert refused.taken_back is None
+    assert f"Generation {promoted.before}, before it, did harm as well" in refused.says[0]
+    store.client.delete_tag(before.run_id, HARM)
     back: Watched = quiet(monitor.monitor, ws.root, as_of)
     assert back.taken_back is not None
     assert "was taken back" in arrived[-1]["message"]
