@@ -10,11 +10,12 @@ opened and again whenever its stat has changed since: to hash all of history at 
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ Keys = npt.NDArray[np.uint64]
 Entries = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
 MANIFEST = "manifest.json"
+_PARSING = threading.Lock()
 _SETTLED = 50_000_000  # ns; a file changed more recently may change again within the same tick of its clock
 
 
@@ -43,6 +45,23 @@ class Segment:
     file: str
     checksum: str
     stat: tuple[int, ...] = ()
+
+
+def load(file: Path | IO[bytes], mapped: Literal["r"] | None = None) -> npt.NDArray[Any]:
+    """An array that was saved, read or mapped; the only way to one, for no two threads may parse a header at once.
+
+    NumPy parses it by `ast`, which before Python 3.11.8 and 3.12.2 ends in a SystemError now and then where threads do
+    so at the same time (CPython issue 106905).
+    """
+    with _PARSING:
+        array: npt.NDArray[Any] = np.load(file, mmap_mode=mapped, allow_pickle=False)
+    return array
+
+
+def load_all(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that were saved in one file, by name."""
+    with _PARSING, np.load(file, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def hash_names(values: list[str]) -> Keys:
@@ -165,7 +184,7 @@ class Segments:
             path = self._folder / segment.file
             try:
                 stat = _stat(path)
-                content = np.load(path, mmap_mode="r", allow_pickle=False)
+                content = load(path, mapped="r")
             except (OSError, ValueError, EOFError) as error:
                 raise IntegrityError(f"cached state {segment.file} cannot be read", why=str(error)) from None
             if stat != segment.stat:

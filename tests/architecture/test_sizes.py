@@ -1,4 +1,4 @@
-"""Files and functions that can be read in one go, errors that are caught by name, and one module that prints."""
+"""Files and functions that can be read in one go, errors caught by name, one module that prints, one that loads."""
 
 import ast
 from collections.abc import Iterator
@@ -53,6 +53,16 @@ def test_one_module_prints() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
     assert {name for name, _ in calls} == {"flows.commands.terminal"}, calls
+
+
+def test_one_module_loads_arrays() -> None:
+    calls = [
+        (name, module.at(node))
+        for name, module in modules().items()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "numpy.load")
+    ]
+    assert {name for name, _ in calls} == {"flywheel.segments"}, calls
 
 
 def test_errors_are_caught_by_name() -> None:

@@ -22,6 +22,7 @@ from mlflow.utils import requirements_utils
 from flywheel.errors import IntegrityError
 from flywheel.integrations.mlflow_store import Store
 from flywheel.records import Finding
+from flywheel.segments import load
 
 MODEL, COLUMNS, GOLDEN = "model.ubj", "columns.json", "golden.npy"
 TAGS = {MODEL: "model_sha256", COLUMNS: "columns_sha256", GOLDEN: "golden_sha256"}
@@ -129,7 +130,7 @@ def read(folder: Path, generation: int, hashes: Mapping[str, str]) -> Stored:
         raise _broken(generation, "was not made by Flywheel and is not loaded", folder, why)
     content = {name: _verified(folder / name, generation, hashes[tag]) for name, tag in TAGS.items()}
     columns = json.loads(content[COLUMNS])
-    golden = np.load(io.BytesIO(content[GOLDEN]), allow_pickle=False)
+    golden = load(io.BytesIO(content[GOLDEN]))
     try:
         booster = xgb.Booster(model_file=bytearray(content[MODEL]))
     except xgb.core.XGBoostError as error:

@@ -23,7 +23,7 @@ from flywheel.errors import DataError, IntegrityError
 from flywheel.learn import block, coding, custom, features, state
 from flywheel.learn.custom import Custom
 from flywheel.learn.features import Matrix, Spec, States
-from flywheel.segments import MANIFEST, Entries, Keys, Segments, as_bytes
+from flywheel.segments import MANIFEST, Entries, Keys, Segments, as_bytes, load
 
 Read = Callable[[int, list[str]], pa.Table]
 Advance = Callable[..., Any]  # does for a cache what `Cache.advance` does
@@ -132,7 +132,7 @@ class Cache:
             self.build([window])
             path = self._find(window)
             assert path is not None
-            matrix = np.load(path, allow_pickle=False)
+            matrix = load(path)
         return matrix
 
     def vocabulary(self, upto: int) -> dict[str, int]:
@@ -283,7 +283,7 @@ def _read(path: Path) -> Matrix | None:
     """A cached matrix, or None where the bytes are not those that the name promises."""
     exchange.bring([path])
     try:
-        matrix: Matrix = np.load(path, allow_pickle=False)
+        matrix: Matrix = load(path)
     except (OSError, ValueError, EOFError):
         return None
     return matrix if path.stem.endswith(_checksum(matrix)) else None

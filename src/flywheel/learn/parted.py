@@ -27,7 +27,7 @@ from flywheel.learn.block import Block, Counters, Spread, code, tallied
 from flywheel.learn.coding import Coded, Places
 from flywheel.learn.features import Matrix, Spec, States
 from flywheel.learn.matrix import Cache
-from flywheel.segments import Keys, Segments
+from flywheel.segments import Keys, Segments, load_all
 
 Arrays = dict[str, npt.NDArray[Any]]
 NO_CODES = np.empty(0, dtype=np.int32)
@@ -241,5 +241,4 @@ def _keep(path: Path, arrays: Arrays) -> None:
 
 def _kept(path: Path) -> Arrays:
     exchange.bring([path])
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
+    return load_all(path)

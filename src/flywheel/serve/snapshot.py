@@ -22,7 +22,7 @@ from flywheel import config as settings
 from flywheel.config import Config
 from flywheel.errors import IntegrityError
 from flywheel.fingerprint import sha256, sync
-from flywheel.segments import Entries, Keys
+from flywheel.segments import Entries, Keys, load
 
 CONTENTS, MODEL = "snapshot.json", "model.ubj"
 GOLDEN, GOLDEN_SCORES = "golden.npy", "golden_scores.npy"
@@ -168,7 +168,7 @@ def _verify(path: Path, expected: str) -> None:
 
 
 def _array(path: Path, mapped: Any = None) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = _reading(path, lambda: np.load(path, mmap_mode=mapped, allow_pickle=False))
+    array: npt.NDArray[Any] = _reading(path, lambda: load(path, mapped))
     return array
 
 
