@@ -169,6 +169,17 @@ def test_a_canary_whose_champion_was_moved_by_hand_ends(tried: Workspace, begun:
 
 
 @pytest.mark.slow
+def test_a_canary_whose_champion_was_moved_in_mlflow_ends(tried: Workspace, begun: Begun) -> None:
+    store = deciding.open_store(tried)
+    state = mlflow_registry.state(store)
+    other = max(state.generations - {state.champion, begun.number})
+    mlflow_registry.point(store, "champion", other)
+    collect(tried, begun.since + timedelta(days=1))
+    assert (moving.aliases(tried).champion, moving.aliases(tried).canary) == (other, 0)
+    assert mlflow_registry.canaries(store)[-1].why.startswith("the champion was moved from the one")
+
+
+@pytest.mark.slow
 def test_a_promotion_that_died_between_the_champion_and_the_canary_is_ended(tried: Workspace, begun: Begun) -> None:
     before, store = moving.aliases(tried), deciding.open_store(tried)
     for alias, number in (("previous", before.champion), ("champion", begun.number)):
@@ -195,6 +206,12 @@ def test_whoever_waits_is_answered_once_or_refused_in_time(lived_weeks: Lived, s
     assert answer is not None
     assert (answer.approve, answer.who, deciding.champion(late)) == (False, "nobody", before)
     assert turn(late, as_of + timedelta(hours=25)).status == "skipped"
+    elsewhere = copy(ws.root, tmp_path / "elsewhere" / "live")  # where somebody moves the champion in MLflow
+    store = deciding.open_store(elsewhere)
+    other = max(mlflow_registry.state(store).generations - {before, number})
+    mlflow_registry.point(store, "champion", other)
+    approving.answer(elsewhere, number, approve=True, who="somebody", why="looks right", as_of=as_of)
+    assert (deciding.champion(elsewhere), moving.aliases(elsewhere).waiting) == (other, 0)
     refusing = copy(ws.root, tmp_path / "refusing" / "live")
     done = shell.run(refusing.root, "approve", str(number), "--refuse", "--why", "not this week")
     assert done.code == 0, done.said

@@ -10,6 +10,7 @@ from flows import closing, deciding, inspect, moving
 from flywheel.data import dataset
 from flywheel.errors import RegistryError
 from flywheel.integrations import mlflow_registry, mlflow_tracking
+from flywheel.learn.promote import Aliases
 from flywheel.sources.spool import Spool
 from flywheel.workspace import Workspace
 from tests.flows import world
@@ -56,6 +57,9 @@ def test_a_rollback_is_not_undone_by_the_next_turn(turned: Workspace) -> None:
     assert (state.champion, state.previous) == (1, 2)
     assert [(m.action, m.before, m.after, m.why) for m in state.moves][-1] == ("rollback", 2, 1, "complaints")
     moving.move_by_hand(turned, None, why="no, it was fine", dry_run=False)
+    assert inspect.status(turned).champion == 2
+    with pytest.raises(RegistryError, match="the champion was moved while the monitor looked"):
+        moving.take_back(turned, Aliases(champion=1, previous=2), "what it saw of another")
     assert inspect.status(turned).champion == 2
 
 
