@@ -14,15 +14,16 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-from flows import approving, deciding, deployments, inspect, moving, products, serving
+from flows import approving, asking, canary, deciding, deployments, inspect, moving, products, serving
 from flows import turn as turning
-from flywheel import trial
+from flywheel import parquet, trial
 from flywheel.data import dataset
 from flywheel.errors import RegistryError
 from flywheel.events import Candidate, Decision, Outcome, Request
 from flywheel.integrations import mlflow_registry
 from flywheel.integrations.prefect_api import Booting, ready
 from flywheel.learn import features
+from flywheel.trial import Answer
 from flywheel.workspace import Workspace
 from tests.flows import live
 from tests.flows.live import Lived
@@ -168,6 +169,32 @@ def test_a_canary_whose_champion_was_moved_by_hand_ends(tried: Workspace, begun:
     assert mlflow_registry.canaries(deciding.open_store(tried))[-1].why == "complaints"
 
 
+def test_a_canary_is_measured_since_it_serves_and_by_what_was_not_late(tried: Workspace, begun: Begun) -> None:
+    made, line = deciding.generation(tried, begun.number), tried.ledger()[-1]
+    rows = dataset.read_window(tried.data, line.window)
+    count = len(rows)
+    ours = np.arange(count) % 5 == 4
+    ours[: count // 2] = False  # the first half was served before there was a canary
+    gave = {
+        "arm": np.where(ours, "canary", "wheel"),
+        "generation": np.where(ours, made.generation, made.examined_against),
+        "late": np.arange(count) % 3 == 0,
+        "label": np.ones(count),
+        "ts": np.sort(rows["ts"].to_numpy()) + np.arange(count) * np.timedelta64(1, "us"),
+    }
+    for name, values in gave.items():
+        field = rows.schema.field(name)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values).cast(field.type))
+    parquet.write(dataset.events_path(tried.data, line.window), rows)
+    found = canary.measured(tried, made, line.start)
+    in_time = ~gave["late"]
+    since = np.arange(count) >= np.flatnonzero(ours & in_time)[0]
+    assert found.rows[0].sum() == (ours & in_time).sum()
+    users = rows["user"].to_pandas().astype(str).to_numpy()
+    others = since & in_time & ~ours & ~np.isin(users, users[ours & in_time])
+    assert found.rows[1].sum() == others.sum() > 0
+
+
 @pytest.mark.slow
 def test_a_canary_whose_champion_was_moved_in_mlflow_ends(tried: Workspace, begun: Begun) -> None:
     store = deciding.open_store(tried)
@@ -212,6 +239,10 @@ def test_whoever_waits_is_answered_once_or_refused_in_time(lived_weeks: Lived, s
     mlflow_registry.point(store, "champion", other)
     approving.answer(elsewhere, number, approve=True, who="somebody", why="looks right", as_of=as_of)
     assert (deciding.champion(elsewhere), moving.aliases(elsewhere).waiting) == (other, 0)
+    died = copy(ws.root, tmp_path / "died" / "live")  # where a command took an answer down and no more
+    asking.record(died, deciding.generation(died, number), Answer(False, "somebody", as_of, "not this week"))
+    with pytest.raises(RegistryError, match="waits for no answer"):
+        approving.answer(died, number, approve=True, who="another", why="looks right", as_of=as_of)
     refusing = copy(ws.root, tmp_path / "refusing" / "live")
     done = shell.run(refusing.root, "approve", str(number), "--refuse", "--why", "not this week")
     assert done.code == 0, done.said
