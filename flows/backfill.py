@@ -94,10 +94,9 @@ def features(
     lines = [x for x in ws.ledger() if (start is None or x.start >= start) and (end is None or x.start < end)]
     if dry_run:
         return [Redone(line.window, "planned", line.rows, line.rows) for line in lines]
-    for line in lines if afresh else ():
-        for path in (ws.cache / "features").glob(f"{line.window}-*.npy"):
-            path.unlink()
     cache, grid = ws.matrices(), ws.config.windows.grid
+    if afresh:
+        cache.drop([grid.parse(line.window) for line in lines])
     rows = 0
 
     def count(more: int) -> None:

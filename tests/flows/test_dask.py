@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flows import closing, closing_together, inspect, rebuilding, spreading
+from flows import backfill, closing, closing_together, inspect, rebuilding, spreading
 from flows.judging import Offered
 from flywheel import exchange
 from flywheel.data import dataset
@@ -202,6 +202,23 @@ def test_a_bucket_that_is_not_there_is_told(
     with pytest.raises(FlywheelError, match=said) as caught:
         world.turn(ws, world.FIRST)
     assert f"[compute] files = '{files}" in str(caught.value)
+
+
+def test_matrices_that_are_to_be_built_anew_are_so_in_the_bucket_too(
+    apart: Workspace, workers: distributed.LocalCluster, bucket: str, tmp_path: Path
+) -> None:
+    ws = spread(world.copy(apart.root, tmp_path / "cinema"), workers, bucket)
+    before, store = far(ws, bucket), fsspec.filesystem("s3")
+    closed = {line.window for line in ws.ledger()}
+    names = [name for name in before if "/features/" in name and Path(name).name[:10] in closed]
+    (held,) = (json.loads(path.read_text()) for path in ws.cache.glob("exchange.json"))
+    for name in names:
+        store.pipe_file(f"{bucket.removeprefix('s3://')}/cinema-{held['token']}/{name}", b"other")
+    with spreading.spreading(ws):
+        backfill.features(ws, (None, None), afresh=True)
+    after = far(ws, bucket)
+    assert len(names) >= len(closed)
+    assert {name: after[name] for name in names} == {name: before[name] for name in names}
 
 
 class Killing(distributed.SchedulerPlugin):

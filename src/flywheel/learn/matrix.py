@@ -121,14 +121,18 @@ class Cache:
         made = {path.stem.rpartition("-")[0] for path in (*folder.glob("*.npy"), *exchange.names(folder))}
         return [w for w in windows if self.stem(w) not in made]
 
+    def drop(self, windows: list[int]) -> None:
+        """Forget the matrices of some windows."""
+        for path in (path for window in windows if (path := self._find(window)) is not None):
+            path.unlink(missing_ok=True)
+            exchange.drop(path)
+
     def load(self, window: int) -> Matrix:
         """The matrix of a window, float32 of shape (rows, len(recipe.names)); made again if it is damaged."""
         path = self._find(window)
         matrix = None if path is None else _read(path)
         if matrix is None:
-            if path is not None:
-                path.unlink(missing_ok=True)
-                exchange.drop(path)
+            self.drop([window])
             self.build([window])
             path = self._find(window)
             assert path is not None
