@@ -209,7 +209,11 @@ def every_missed_night_is_made_up_for_once(week: Week) -> None:
     codes = {when: told.code for when, told in week.turns}
     assert list(codes) == [*NIGHT[1:], OVER]
     assert {when: code for when, code in codes.items() if code} == {NIGHT[3]: 137, NIGHT[4]: 1}
-    assert all(told.err == "" for _, told in week.turns if not told.code)
+    warned = {when: told.err for when, told in week.turns if told.err and not told.code}
+    assert list(warned) == [NIGHT[5], NIGHT[6]], "Prefect was killed in the one, and away in the other"
+    assert "Prefect's history of this run has no end" in warned[NIGHT[5]]
+    assert warned[NIGHT[6]].startswith("flywheel: This run leaves no Prefect history; ")
+    assert warned[NIGHT[6]].count("\n") == 1
     made = [g for g in inspect.generations(week.ws) if g.as_of >= BEGINS]
     assert [g.as_of for g in made] == [*(NIGHT[n] for n in (1, 2, 5, 6, 7)), OVER]
     assert len({g.turn_id for g in made}) == len(made)
