@@ -232,9 +232,10 @@ class Killing(distributed.SchedulerPlugin):
     def transition(self, key, start, finish, *_, **__) -> None:
         work = next((w for w in self.works if key.startswith(w)), None)
         if work and finish == "processing":
+            pid = self.cluster.scheduler.tasks[key].processing_on.pid
+            if pid in self.killed:  # which is not known yet: the work will be another's
+                return
             self.works.remove(work)
-            address = self.cluster.scheduler.tasks[key].processing_on.address
-            pid = next(n.pid for n in self.cluster.workers.values() if n.worker_address == address)
             os.kill(pid, signal.SIGKILL)
             self.killed.append(pid)
 
